@@ -1,0 +1,108 @@
+# marrs_dist: GNU make. "make help" lists the targets, "make info" what was found on this machine.
+# Settings: CC MPICC SAN=1 DEBUG=1 V=1 PREFIX DESTDIR CUDA=0 search=WORD
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := all
+MAKEFLAGS += --no-builtin-rules
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(2))
+
+VERSION := 0.1.0
+PREFIX ?= /usr/local
+MPICC ?= mpicc
+CC := $(if $(filter default,$(origin CC)),gcc,$(CC))
+export OMPI_CC := $(CC)
+export MPICH_CC := $(CC)
+
+# ---- flags -------------------------------------------------------------------------------------------------
+PACKAGES := hdf5 yaml-0.1 jansson libjpeg libpng hwloc libxxhash lapacke openblas
+OPTIONAL := libwebp
+FOUND := $(strip $(foreach p,$(OPTIONAL),$(shell pkg-config --exists $(p) 2>/dev/null && echo $(p))))
+WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-unknown-pragmas -Wno-format-truncation
+OPT := $(if $(DEBUG),-O0 -g3,-O3 -g)
+comma := ,
+SANFLAGS := $(if $(SAN),-fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+CPPFLAGS += -I. -isystem /usr/include/hdf5/serial -D_GNU_SOURCE -DMARRS_VERSION='"$(VERSION)"' \
+  $(if $(filter libwebp,$(FOUND)),-DHAVE_WEBP)
+CFLAGS_ALL := -std=c17 $(OPT) -fopenmp -fPIC -fno-math-errno $(WARN) $(SANFLAGS) \
+  $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PACKAGES) $(FOUND) 2>/dev/null)) $(CFLAGS)
+LIBS := $(shell pkg-config --libs $(PACKAGES) $(FOUND) 2>/dev/null) -ldnnl -lm -lpthread -ldl
+LINK_FLAGS := -rdynamic -fopenmp $(SANFLAGS) $(LDFLAGS)
+
+# Objects lie in a folder named after everything that changes them.
+FLAGS_KEY := $(shell echo '$(CC) $(MPICC) $(CPPFLAGS) $(CFLAGS_ALL) $(LINK_FLAGS)' | cksum | cut -d' ' -f1)
+OBJ := build/obj-$(FLAGS_KEY)
+PROGRAM := build/marrs_dist
+
+# ---- instruction sets for *.simd.c -------------------------------------------------------------------------
+ARCH := $(shell uname -m)
+SIMD_ISAS := base $(if $(filter x86_64,$(ARCH)),avx2 avx512 avx512bf16)
+isa_base :=
+isa_avx2 := -march=x86-64-v3
+isa_avx512 := -march=x86-64-v4 -mprefer-vector-width=512
+isa_avx512bf16 := $(isa_avx512) -mavx512bf16
+
+# ---- sources -----------------------------------------------------------------------------------------------
+FOLDERS := common comm data_shards models models/ops models/ops/cpu training launcher
+SOURCES := $(filter-out %.simd.c,$(wildcard $(addsuffix /*.c,$(FOLDERS))))
+SIMD_SOURCES := $(wildcard $(addsuffix /*.simd.c,$(FOLDERS)))
+LIB_OBJECTS := $(patsubst %.c,$(OBJ)/%.o,$(filter-out launcher/main.c,$(SOURCES))) \
+  $(foreach isa,$(SIMD_ISAS),$(patsubst %.simd.c,$(OBJ)/%.$(isa).o,$(SIMD_SOURCES)))
+# The reference and the checking implementation of the operations serve tests only.
+TEST_LIB_OBJECTS := $(patsubst %.c,$(OBJ)/%.o,$(wildcard models/ops/ref/*.c tests/support/*.c))
+TESTS := $(filter-out tests/support/% tests/fuzz/%,$(wildcard tests/*/*.c))
+TEST_PROGRAMS := $(patsubst tests/%.c,$(OBJ)/tests/%,$(TESTS))
+
+all: $(PROGRAM) ## build the program, build/marrs_dist
+
+$(OBJ)/marrs_dist: $(OBJ)/launcher/main.o $(OBJ)/libmarrs.a
+	$(call say,LINK,$@)
+	$(Q)$(MPICC) $(LINK_FLAGS) -o $@ $(OBJ)/launcher/main.o -Wl,--whole-archive $(OBJ)/libmarrs.a -Wl,--no-whole-archive $(LIBS)
+
+# The copy is made anew whenever it is not the program of these flags.
+$(PROGRAM): $(OBJ)/marrs_dist FORCE
+	$(Q)cmp -s $< $@ || { cp -f $< $@.new && mv -f $@.new $@; }
+
+$(OBJ)/libmarrs.a: $(LIB_OBJECTS)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(OBJ)/%.o: %.c
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D) && $(MPICC) $(CPPFLAGS) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+# Kernels: contraction to FMA and reordering of sums are wanted here, the rest of -ffast-math is not.
+KERNEL_FLAGS := -ffp-contract=fast -fno-trapping-math -fno-signed-zeros
+define simd_rule
+$$(OBJ)/%.$(1).o: %.simd.c
+	$$(call say,CC,'$$< ($(1))')
+	$$(Q)mkdir -p $$(@D) && $$(MPICC) $$(CPPFLAGS) $$(CFLAGS_ALL) $$(KERNEL_FLAGS) $$(isa_$(1)) -DSIMD_ISA=$(1) -MMD -MP -c -o $$@ $$<
+endef
+$(foreach isa,$(SIMD_ISAS),$(eval $(call simd_rule,$(isa))))
+# Pixels must equal Pillow's: no contraction there.
+$(OBJ)/data_shards/%: KERNEL_FLAGS := -ffp-contract=off
+
+# ---- tests -------------------------------------------------------------------------------------------------
+$(OBJ)/tests/%: tests/%.c $(TEST_LIB_OBJECTS) $(OBJ)/libmarrs.a
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D) && $(MPICC) $(CPPFLAGS) $(CFLAGS_ALL) $(LINK_FLAGS) -MMD -MP -MF $@.d -o $@ $< \
+	  $(TEST_LIB_OBJECTS) -Wl,--whole-archive $(OBJ)/libmarrs.a -Wl,--no-whole-archive -lcmocka $(LIBS)
+
+test-programs: $(TEST_PROGRAMS)
+
+check: all test-programs check-layers ## all tests; search=WORD picks some, SAN=1 under ASan and UBSan
+	$(Q)OBJ=$(OBJ) bash tests/run.sh '$(search)'
+
+check-layers: ## launcher -> training -> {models, comm, data_shards} -> common, and nothing upwards
+	$(Q)bash tests/check_layers.sh
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+
+clean: ## remove build/
+	rm -rf build
+
+FORCE:
+.PHONY: all check check-layers test-programs help clean FORCE
+.SECONDARY:
+-include $(shell find $(OBJ) -name '*.d' 2>/dev/null)
