@@ -10,11 +10,7 @@
 
 #include "comm/comm.h"
 #include "common/interval.h"
-
-struct pseudo_label {
-    int32_t label;    /* class; -1: none, the row takes no part (a mask is sent that way) */
-    float confidence; /* largest probability */
-};
+#include "common/pseudo_label.h"
 
 struct exchange_plan;
 struct exchange_request;

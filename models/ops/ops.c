@@ -43,6 +43,10 @@ status_t ops_check(const struct ops *ops) {
     REQUIRED(gemm);
     REQUIRED(column_sums);
     REQUIRED(centre);
+    REQUIRED(mask_sum);
+    REQUIRED(mean_scale);
+    REQUIRED(pseudo_pack);
+    REQUIRED(pseudo_unpack);
     REQUIRED(sgd);
     REQUIRED(adamw);
     REQUIRED(square_sum);

@@ -22,6 +22,7 @@
 #ifndef MODELS_OPS_OPS_H
 #define MODELS_OPS_OPS_H
 
+#include "common/pseudo_label.h"
 #include "common/rng.h"
 #include "common/status.h"
 
@@ -353,6 +354,17 @@ struct ops {
     /* y (n,d) = x - sums[1..d]/sums[0]; with the reduced sums of column_sums. y may alias x. */
     status_t (*centre)(struct backend *be, const float *x, int64_t n, int64_t d, const double *sums, float *y);
 
+    /* sum fp64 (1) "=": how many of mask (n) are not 0. */
+    status_t (*mask_sum)(struct backend *be, const uint8_t *mask, int64_t n, double *sum);
+    /* out (1) = numerator / denominator[0], 0 where denominator[0] <= 0: the scale of a mean over kept rows. */
+    status_t (*mean_scale)(struct backend *be, float numerator, const double *denominator, float *out);
+    /* The exchange's message of one image: (label, confidence) side by side, 8 bytes. */
+    status_t (*pseudo_pack)(struct backend *be, const int32_t *label, const float *confidence, int64_t n,
+                            struct pseudo_label *out);
+    /* label (n), mask (n) = confidence > threshold, of received messages. */
+    status_t (*pseudo_unpack)(struct backend *be, const struct pseudo_label *in, int64_t n, float threshold,
+                              int32_t *label, uint8_t *mask);
+
     /* Optimisers. */
     status_t (*sgd)(struct backend *be, const struct optimiser_step *a);
     status_t (*adamw)(struct backend *be, const struct optimiser_step *a);
@@ -367,6 +379,14 @@ struct ops {
 };
 
 #define OPS_ABI 1
+
+/* Slots that are the same for every table whose memory the host reads: nothing there is worth vectorising. */
+status_t host_mask_sum(struct backend *be, const uint8_t *mask, int64_t n, double *sum);
+status_t host_mean_scale(struct backend *be, float numerator, const double *denominator, float *out);
+status_t host_pseudo_pack(struct backend *be, const int32_t *label, const float *confidence, int64_t n,
+                          struct pseudo_label *out);
+status_t host_pseudo_unpack(struct backend *be, const struct pseudo_label *in, int64_t n, float threshold,
+                            int32_t *label, uint8_t *mask);
 
 /* Every required slot filled? STATUS_INTERNAL names the first empty one. Called at start-up. */
 status_t ops_check(const struct ops *ops);
