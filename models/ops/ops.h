@@ -173,7 +173,7 @@ struct patch_merge {
  *     images with mask 0 take no part.
  *   batchnorm_finish: from the reduced sums: mean, rstd (C) "=" and the running statistics
  *     running = (1-momentum)*running + momentum*(mean | var*count/(count-1)); count 0 leaves running untouched,
- *     mean = 0, rstd = 1.
+ *     mean = 0, rstd = 1; count 1: var 0. running_mean NULL: running statistics stay as they are.
  *   batchnorm_apply: y "=" (masked images are written too, their values are of no consequence).
  * Evaluation: batchnorm_finish with sums NULL fills mean, rstd from the running statistics; then apply.
  * Backward likewise: batchnorm_grad_sums: fp64 (2C) "=": sum g, sum g*xhat with g = dy masked by ReLU6 (0 < y < 6,
@@ -263,8 +263,8 @@ struct optimiser_segment {
 
 /* grad is multiplied by *grad_scale (fp32, device: clipping, 1 where NULL) before use. When *skip (int32, device)
  * is not 0 nothing changes. Segments lie in host memory and are constant for the life of the optimiser;
- * [begin, end) limits the update to a part of the flat buffer (ZeRO-1): state buffers hold only that part
- * (index 0 = element begin).
+ * [begin, end) limits the update to a part of the flat buffer (ZeRO-1): state1, state2 and ema hold only that part
+ * (index 0 = element begin); params, grads and shadow the whole.
  * SGD (Nesterov): g += wd*p; v = momentum*v + g (first step: v = g); p -= lr*(g + momentum*v), plain momentum:
  *   p -= lr*v.
  * AdamW (Loshchilov & Hutter 2019): p *= 1 - lr*wd; m, v; p -= lr/(1-b1^t) * m / (sqrt(v)/sqrt(1-b2^t) + eps).

@@ -54,6 +54,10 @@
     .gemm = ref_gemm,                                                                                        \
     .column_sums = ref_column_sums,                                                                          \
     .centre = ref_centre,                                                                                    \
+    .mask_sum = host_mask_sum,                                                                              \
+    .mean_scale = host_mean_scale,                                                                          \
+    .pseudo_pack = host_pseudo_pack,                                                                        \
+    .pseudo_unpack = host_pseudo_unpack,                                                                    \
     .sgd = ref_sgd,                                                                                          \
     .adamw = ref_adamw,                                                                                      \
     .square_sum = ref_square_sum,                                                                            \
