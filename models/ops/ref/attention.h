@@ -14,7 +14,9 @@ static int32_t axis_region(int64_t i, int64_t n, int64_t window, int64_t shift) 
     return i < n - window ? 0 : i < n - shift ? 1 : 2;
 }
 
-static int64_t whole_windows(int64_t side, int64_t window) { return (side + window - 1) / window; }
+static int64_t whole_windows(int64_t side, int64_t window) {
+    return (side + window - 1) / window;
+}
 
 static int32_t token_region(const struct window_attention *a, const struct window *at, int64_t token) {
     const int64_t hp = whole_windows(a->h, a->wh) * a->wh, wp = whole_windows(a->w, a->ww) * a->ww;
@@ -30,21 +32,25 @@ static int64_t token_pixel(const struct window_attention *a, const struct window
 }
 
 /* Channel of part (0 q, 1 k, 2 v), channel j of the head, in a row of 3C. */
-static int64_t qkv_channel(const struct window_attention *a, const struct window *at, int32_t part, int64_t j) {
+static int64_t qkv_channel(const struct window_attention *a, const struct window *at, int32_t part,
+                           int64_t j) {
     return part * a->c + at->head * (a->c / a->heads) + j;
 }
 
-static double qkv_at(const struct window_attention *a, const struct window *at, int64_t token, int32_t part, int64_t j) {
+static double qkv_at(const struct window_attention *a, const struct window *at, int64_t token, int32_t part,
+                     int64_t j) {
     const int64_t pixel = token_pixel(a, at, token), channel = qkv_channel(a, at, part, j);
     return pixel < 0 ? real_at(a->qkv_bias, channel) : load(a->dtype, a->qkv, pixel * 3 * a->c + channel);
 }
 
-static int64_t table_at(const struct window_attention *a, const struct window *at, int64_t query, int64_t key) {
+static int64_t table_at(const struct window_attention *a, const struct window *at, int64_t query,
+                        int64_t key) {
     const int64_t dy = query / a->ww - key / a->ww + a->wh - 1, dx = query % a->ww - key % a->ww + a->ww - 1;
     return (dy * (2 * a->ww - 1) + dx) * a->heads + at->head;
 }
 
-static double attention_logit(const struct window_attention *a, const struct window *at, int64_t query, int64_t key) {
+static double attention_logit(const struct window_attention *a, const struct window *at, int64_t query,
+                              int64_t key) {
     const int64_t d = a->c / a->heads;
     double dot = 0.0;
     for (int64_t j = 0; j < d; j++) dot += qkv_at(a, at, query, 0, j) * qkv_at(a, at, key, 1, j);
@@ -92,7 +98,8 @@ static status_t ref_window_attention_forward(struct backend *be, const struct wi
             const int64_t pixel = token_pixel(a, &at, query);
             for (int64_t j = 0; j < d && pixel >= 0; j++) {
                 double mixed = 0.0;
-                for (int64_t key = 0; key < tokens; key++) mixed += exp(p[key] - max) / sum * qkv_at(a, &at, key, 2, j);
+                for (int64_t key = 0; key < tokens; key++)
+                    mixed += exp(p[key] - max) / sum * qkv_at(a, &at, key, 2, j);
                 store(a->dtype, y, pixel * a->c + at.head * d + j, mixed);
             }
         }
@@ -105,7 +112,8 @@ static double attention_dy(const struct window_attention *a, const struct window
     return load(a->dtype, g->dy, pixel * a->c + at->head * (a->c / a->heads) + j);
 }
 
-/* Add the gradients that one query (of a pixel, not padded) causes to dqkv (tokens,3,d) of its window and to dtable. */
+/* Add the gradients that one query (of a pixel, not padded) causes to dqkv (tokens,3,d) of its window and to
+ * dtable. */
 static void attention_query_grad(const struct window_attention *a, const struct window_attention_grad *g,
                                  const struct window *at, double lse, int64_t query, double *p, double *dp,
                                  double *dqkv) {
@@ -114,7 +122,8 @@ static void attention_query_grad(const struct window_attention *a, const struct 
     for (int64_t key = 0; key < tokens; key++) {
         p[key] = exp(attention_logit(a, at, query, key) - lse);
         dp[key] = 0.0;
-        for (int64_t j = 0; j < d; j++) dp[key] += attention_dy(a, g, at, pixel, j) * qkv_at(a, at, key, 2, j);
+        for (int64_t j = 0; j < d; j++)
+            dp[key] += attention_dy(a, g, at, pixel, j) * qkv_at(a, at, key, 2, j);
         mean_dp += p[key] * dp[key];
     }
     for (int64_t key = 0; key < tokens; key++) {

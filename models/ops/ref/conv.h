@@ -1,21 +1,24 @@
-/* Dense and depthwise convolution of ops_ref. The backward passes run over the same (output, tap) pairs as the
- * forward pass, into a table of doubles on the scratch. */
+/* Dense and depthwise convolution of ops_ref. The backward passes run over the same (output, tap) pairs as
+ * the forward pass, into a table of doubles on the scratch. */
 #include "models/ops/ref/storage.h"
 
 #include <string.h>
 
-static int64_t conv_side(int64_t side, int32_t k, int32_t stride, int32_t pad) { return (side + 2 * pad - k) / stride + 1; }
+static int64_t conv_side(int64_t side, int32_t k, int32_t stride, int32_t pad) {
+    return (side + 2 * pad - k) / stride + 1;
+}
 
 /* Offset of the pixel that tap (i,j) of output (oy,ox) of image n reads, in pixels; -1 in the padding. */
-static int64_t conv_pixel(int64_t n, int64_t h, int64_t w, int64_t oy, int64_t ox, int32_t i, int32_t j, int32_t stride,
-                          int32_t pad) {
+static int64_t conv_pixel(int64_t n, int64_t h, int64_t w, int64_t oy, int64_t ox, int32_t i, int32_t j,
+                          int32_t stride, int32_t pad) {
     const int64_t y = oy * stride - pad + i, x = ox * stride - pad + j;
     return y < 0 || y >= h || x < 0 || x >= w ? -1 : (n * h + y) * w + x;
 }
 
 static status_t ref_conv_forward(struct backend *be, const struct conv *a, void *y, void *scratch) {
     (void)be, (void)scratch;
-    const int64_t ho = conv_side(a->h, a->k, a->stride, a->pad), wo = conv_side(a->w, a->k, a->stride, a->pad);
+    const int64_t ho = conv_side(a->h, a->k, a->stride, a->pad),
+                  wo = conv_side(a->w, a->k, a->stride, a->pad);
     for (int64_t p = 0; p < a->n * ho * wo; p++) {
         for (int64_t o = 0; o < a->cout; o++) {
             double z = a->bias ? real_at(a->bias, o) : 0.0;
@@ -40,15 +43,17 @@ static size_t ref_conv_scratch(struct backend *be, const struct conv *a, bool tr
 }
 
 /* Add the sums on the scratch to the outputs. */
-static void conv_write(enum dtype dtype, const struct conv_grad *g, const double *dx, int64_t n_x, const double *dw,
-                       int64_t n_w, const double *db, int64_t n_b) {
+static void conv_write(enum dtype dtype, const struct conv_grad *g, const double *dx, int64_t n_x,
+                       const double *dw, int64_t n_w, const double *db, int64_t n_b) {
     for (int64_t i = 0; i < n_x && g->dx; i++) store_or_add(dtype, g->dx, i, dx[i], g->dx_accumulate);
     for (int64_t i = 0; i < n_w && g->dweight; i++) add_real(g->dweight, i, dw[i]);
     for (int64_t i = 0; i < n_b && g->dbias; i++) add_real(g->dbias, i, db[i]);
 }
 
-static status_t ref_conv_backward(struct backend *be, const struct conv *a, const struct conv_grad *g, void *scratch) {
-    const int64_t ho = conv_side(a->h, a->k, a->stride, a->pad), wo = conv_side(a->w, a->k, a->stride, a->pad);
+static status_t ref_conv_backward(struct backend *be, const struct conv *a, const struct conv_grad *g,
+                                  void *scratch) {
+    const int64_t ho = conv_side(a->h, a->k, a->stride, a->pad),
+                  wo = conv_side(a->w, a->k, a->stride, a->pad);
     const int64_t n_x = a->n * a->h * a->w * a->cin, n_w = a->cout * a->k * a->k * a->cin;
     double *dx = scratch, *dw = dx + n_x, *db = dw + n_w;
     memset(scratch, 0, ref_conv_scratch(be, a, true));
@@ -73,14 +78,16 @@ static status_t ref_conv_backward(struct backend *be, const struct conv *a, cons
 
 static status_t ref_depthwise_forward(struct backend *be, const struct depthwise *a, void *y, void *scratch) {
     (void)be, (void)scratch;
-    const int64_t ho = conv_side(a->h, a->k, a->stride, a->pad), wo = conv_side(a->w, a->k, a->stride, a->pad);
+    const int64_t ho = conv_side(a->h, a->k, a->stride, a->pad),
+                  wo = conv_side(a->w, a->k, a->stride, a->pad);
     for (int64_t p = 0; p < a->n * ho * wo; p++) {
         for (int64_t c = 0; c < a->c; c++) {
             double z = a->bias ? real_at(a->bias, c) : 0.0;
             for (int32_t tap = 0; tap < a->k * a->k; tap++) {
                 const int64_t from = conv_pixel(p / (ho * wo), a->h, a->w, p / wo % ho, p % wo, tap / a->k,
                                                 tap % a->k, a->stride, a->pad);
-                if (from >= 0) z += load(a->dtype, a->x, from * a->c + c) * real_at(a->weight, tap * a->c + c);
+                if (from >= 0)
+                    z += load(a->dtype, a->x, from * a->c + c) * real_at(a->weight, tap * a->c + c);
             }
             store(a->dtype, y, p * a->c + c, z);
         }
@@ -95,9 +102,10 @@ static size_t ref_depthwise_scratch(struct backend *be, const struct depthwise *
     return train ? sizeof(double) * (size_t)n : 0;
 }
 
-static status_t ref_depthwise_backward(struct backend *be, const struct depthwise *a, const struct conv_grad *g,
-                                       void *scratch) {
-    const int64_t ho = conv_side(a->h, a->k, a->stride, a->pad), wo = conv_side(a->w, a->k, a->stride, a->pad);
+static status_t ref_depthwise_backward(struct backend *be, const struct depthwise *a,
+                                       const struct conv_grad *g, void *scratch) {
+    const int64_t ho = conv_side(a->h, a->k, a->stride, a->pad),
+                  wo = conv_side(a->w, a->k, a->stride, a->pad);
     const int64_t n_x = a->n * a->h * a->w * a->c, n_w = a->k * a->k * a->c;
     double *dx = scratch, *dw = dx + n_x, *db = dw + n_w;
     memset(scratch, 0, ref_depthwise_scratch(be, a, true));

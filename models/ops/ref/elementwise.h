@@ -13,13 +13,15 @@ static status_t ref_scale(struct backend *be, float *x, float factor, int64_t n_
     return STATUS_OK;
 }
 
-static status_t ref_cast(struct backend *be, enum dtype to, void *y, enum dtype from, const void *x, int64_t n_elem) {
+static status_t ref_cast(struct backend *be, enum dtype to, void *y, enum dtype from, const void *x,
+                         int64_t n_elem) {
     (void)be;
     for (int64_t i = 0; i < n_elem; i++) store(to, y, i, load(from, x, i));
     return STATUS_OK;
 }
 
-static status_t ref_normalise(struct backend *be, enum dtype dtype, void *y, const uint8_t *x, int64_t n_pixels) {
+static status_t ref_normalise(struct backend *be, enum dtype dtype, void *y, const uint8_t *x,
+                              int64_t n_pixels) {
     (void)be;
     static const double mean[3] = {0.485, 0.456, 0.406}, std[3] = {0.229, 0.224, 0.225};
     for (int64_t i = 0; i < 3 * n_pixels; i++) store(dtype, y, i, (x[i] / 255.0 - mean[i % 3]) / std[i % 3]);

@@ -9,7 +9,8 @@ static status_t ref_linear_forward(struct backend *be, const struct linear *a, v
             for (int64_t i = 0; i < a->in; i++)
                 z += load(a->dtype, a->x, t * a->in + i) * load(a->dtype, a->w, o * a->in + i);
             if (a->epilogue == LINEAR_RESIDUAL)
-                z = load(a->dtype, a->residual, t * a->out + o) + row_factor(a->row_scale, t, a->rows_per_image) * z;
+                z = load(a->dtype, a->residual, t * a->out + o) +
+                    row_factor(a->row_scale, t, a->rows_per_image) * z;
             store(a->dtype, y, t * a->out + o, z);
         }
     }
@@ -31,21 +32,25 @@ static status_t ref_linear_backward(struct backend *be, const struct linear *a, 
         if (g->dbias) add_real(g->dbias, o, dbias);
         for (int64_t i = 0; i < a->in && g->dw; i++) {
             double dw = 0.0;
-            for (int64_t t = 0; t < a->rows; t++) dw += linear_g(a, g, t, o) * load(a->dtype, a->x, t * a->in + i);
+            for (int64_t t = 0; t < a->rows; t++)
+                dw += linear_g(a, g, t, o) * load(a->dtype, a->x, t * a->in + i);
             add_real(g->dw, o * a->in + i, dw);
         }
     }
     for (int64_t t = 0; t < a->rows && g->dx; t++) {
         for (int64_t i = 0; i < a->in; i++) {
             double dx = 0.0;
-            for (int64_t o = 0; o < a->out; o++) dx += linear_g(a, g, t, o) * load(a->dtype, a->w, o * a->in + i);
+            for (int64_t o = 0; o < a->out; o++)
+                dx += linear_g(a, g, t, o) * load(a->dtype, a->w, o * a->in + i);
             store_or_add(a->dtype, g->dx, t * a->in + i, dx, g->dx_accumulate);
         }
     }
     return STATUS_OK;
 }
 
-static double gelu(double x) { return 0.5 * x * (1.0 + erf(x / sqrt(2.0))); }
+static double gelu(double x) {
+    return 0.5 * x * (1.0 + erf(x / sqrt(2.0)));
+}
 
 static double gelu_slope(double x) {
     const double density = exp(-0.5 * x * x) / sqrt(2.0 * 3.14159265358979323846);
@@ -65,7 +70,9 @@ static double mlp_z(const struct mlp *a, const double *h, int64_t c) {
     return z;
 }
 
-static double mlp_gamma(const struct mlp *a, int64_t c) { return a->gamma ? real_at(a->gamma, c) : 1.0; }
+static double mlp_gamma(const struct mlp *a, int64_t c) {
+    return a->gamma ? real_at(a->gamma, c) : 1.0;
+}
 
 static status_t ref_mlp_forward(struct backend *be, const struct mlp *a, void *y, void *scratch) {
     (void)be;
@@ -81,7 +88,8 @@ static status_t ref_mlp_forward(struct backend *be, const struct mlp *a, void *y
         const double factor = row_factor(a->row_scale, t, a->rows_per_image);
         for (int64_t c = 0; c < a->channels; c++) {
             const int64_t at = t * a->channels + c;
-            store(a->dtype, y, at, load(a->dtype, a->residual, at) + factor * mlp_gamma(a, c) * mlp_z(a, h, c));
+            store(a->dtype, y, at,
+                  load(a->dtype, a->residual, at) + factor * mlp_gamma(a, c) * mlp_z(a, h, c));
         }
     }
     return STATUS_OK;
@@ -118,7 +126,8 @@ static void mlp_second_layer(const struct mlp *a, const struct mlp_grad *g, cons
         if (g->dgamma) add_real(g->dgamma, c, dgamma);
         for (int64_t j = 0; j < a->hidden && g->dw2; j++) {
             double dw2 = 0.0;
-            for (int64_t t = 0; t < a->rows; t++) dw2 += mlp_gamma(a, c) * mlp_g(a, g, t, c) * h[t * a->hidden + j];
+            for (int64_t t = 0; t < a->rows; t++)
+                dw2 += mlp_gamma(a, c) * mlp_g(a, g, t, c) * h[t * a->hidden + j];
             add_real(g->dw2, c * a->hidden + j, dw2);
         }
     }
@@ -138,7 +147,8 @@ static void mlp_first_layer(const struct mlp *a, const struct mlp_grad *g, const
     }
 }
 
-static status_t ref_mlp_backward(struct backend *be, const struct mlp *a, const struct mlp_grad *g, void *scratch) {
+static status_t ref_mlp_backward(struct backend *be, const struct mlp *a, const struct mlp_grad *g,
+                                 void *scratch) {
     (void)be;
     double *h = scratch, *dpre = h + a->rows * a->hidden;
     mlp_hidden(a, g, h, dpre);

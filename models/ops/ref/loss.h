@@ -9,7 +9,9 @@ static double log_sum_exp(const float *logits, int64_t k, double temperature) {
 }
 
 /* Row i of an (N,K) array; float * stands for real *. */
-static const float *row_of(const float *p, int64_t i, int64_t k) { return (const float *)((const real *)(const void *)p + i * k); }
+static const float *row_of(const float *p, int64_t i, int64_t k) {
+    return (const float *)((const real *)(const void *)p + i * k);
+}
 
 static status_t ref_cross_entropy(struct backend *be, const struct cross_entropy *a) {
     (void)be;
@@ -39,7 +41,8 @@ static status_t ref_soft_cross_entropy(struct backend *be, const struct soft_cro
     const double temperature = (double)a->temperature, scale = (double)a->scale;
     for (int64_t i = 0; i < a->n; i++) {
         if (a->mask && !a->mask[i]) {
-            for (int64_t j = 0; j < a->k && a->dlogits && !a->dlogits_accumulate; j++) set_real(a->dlogits, i * a->k + j, 0.0);
+            for (int64_t j = 0; j < a->k && a->dlogits && !a->dlogits_accumulate; j++)
+                set_real(a->dlogits, i * a->k + j, 0.0);
             continue;
         }
         const float *logits = row_of(a->logits, i, a->k), *teacher = row_of(a->teacher, i, a->k);
@@ -53,7 +56,8 @@ static status_t ref_soft_cross_entropy(struct backend *be, const struct soft_cro
         for (int64_t j = 0; j < a->k && a->dlogits; j++) {
             const double p = exp(real_at(logits, j) / temperature - lse);
             store_or_add(DTYPE_F32, a->dlogits, i * a->k + j,
-                         scale * temperature * (teacher_sum * p - real_at(teacher, j)), a->dlogits_accumulate);
+                         scale * temperature * (teacher_sum * p - real_at(teacher, j)),
+                         a->dlogits_accumulate);
         }
         if (a->loss_sum) *a->loss_sum += loss;
     }
@@ -88,7 +92,8 @@ static status_t ref_column_sums(struct backend *be, const float *x, int64_t n, i
     return STATUS_OK;
 }
 
-static status_t ref_centre(struct backend *be, const float *x, int64_t n, int64_t d, const double *sums, float *y) {
+static status_t ref_centre(struct backend *be, const float *x, int64_t n, int64_t d, const double *sums,
+                           float *y) {
     (void)be;
     for (int64_t i = 0; i < n * d; i++) set_real(y, i, real_at(x, i) - sums[1 + i % d] / sums[0]);
     return STATUS_OK;

@@ -16,12 +16,15 @@ status_t ref_backend_open(struct backend **out) {
     return STATUS_OK;
 }
 
-void ref_backend_close(struct backend *be) { free(be); }
+void ref_backend_close(struct backend *be) {
+    free(be);
+}
 
 status_t ref_alloc(struct backend *be, size_t n_bytes, void **out) {
     (void)be;
     void *p = NULL;
-    CHECK(posix_memalign(&p, 256, n_bytes ? n_bytes : 1) == 0, STATUS_NO_MEMORY, "no memory for %zu bytes", n_bytes);
+    CHECK(posix_memalign(&p, 256, n_bytes ? n_bytes : 1) == 0, STATUS_NO_MEMORY, "no memory for %zu bytes",
+          n_bytes);
     *out = p;
     return STATUS_OK;
 }

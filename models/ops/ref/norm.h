@@ -12,7 +12,8 @@ static status_t ref_layernorm_forward(struct backend *be, const struct layernorm
         const double rstd = 1.0 / sqrt(squares / (double)n + (double)a->eps);
         for (int64_t c = 0; c < n; c++)
             store(a->dtype, y, t * n + c,
-                  (load(a->dtype, a->x, t * n + c) - mean) * rstd * real_at(a->weight, c) + real_at(a->bias, c));
+                  (load(a->dtype, a->x, t * n + c) - mean) * rstd * real_at(a->weight, c) +
+                      real_at(a->bias, c));
         if (a->mean) set_real(a->mean, t, mean);
         if (a->rstd) set_real(a->rstd, t, rstd);
     }
@@ -23,8 +24,8 @@ static double layernorm_xhat(const struct layernorm *a, int64_t t, int64_t c) {
     return (load(a->dtype, a->x, t * a->channels + c) - real_at(a->mean, t)) * real_at(a->rstd, t);
 }
 
-static status_t ref_layernorm_backward(struct backend *be, const struct layernorm *a, const struct layernorm_grad *g,
-                                       void *scratch) {
+static status_t ref_layernorm_backward(struct backend *be, const struct layernorm *a,
+                                       const struct layernorm_grad *g, void *scratch) {
     (void)be, (void)scratch;
     const int64_t n = a->channels;
     for (int64_t c = 0; c < n; c++) {
@@ -53,9 +54,12 @@ static status_t ref_layernorm_backward(struct backend *be, const struct layernor
     return STATUS_OK;
 }
 
-static bool image_kept(const uint8_t *image_mask, int64_t n) { return !image_mask || image_mask[n]; }
+static bool image_kept(const uint8_t *image_mask, int64_t n) {
+    return !image_mask || image_mask[n];
+}
 
-static status_t ref_batchnorm_sums(struct backend *be, const struct batchnorm *a, double *sums, void *scratch) {
+static status_t ref_batchnorm_sums(struct backend *be, const struct batchnorm *a, double *sums,
+                                   void *scratch) {
     (void)be, (void)scratch;
     for (int64_t i = 0; i < 1 + 2 * a->c; i++) sums[i] = 0.0;
     for (int64_t p = 0; p < a->n * a->hw; p++) {
@@ -118,8 +122,8 @@ static double batchnorm_g(const struct batchnorm *a, const void *dy, int64_t p, 
     return passes ? load(a->dtype, dy, p * a->c + c) : 0.0;
 }
 
-static status_t ref_batchnorm_grad_sums(struct backend *be, const struct batchnorm *a, const void *dy, double *sums,
-                                        void *scratch) {
+static status_t ref_batchnorm_grad_sums(struct backend *be, const struct batchnorm *a, const void *dy,
+                                        double *sums, void *scratch) {
     (void)be, (void)scratch;
     for (int64_t i = 0; i < 2 * a->c; i++) sums[i] = 0.0;
     for (int64_t p = 0; p < a->n * a->hw; p++) {
@@ -131,7 +135,8 @@ static status_t ref_batchnorm_grad_sums(struct backend *be, const struct batchno
     return STATUS_OK;
 }
 
-static status_t ref_batchnorm_grad_apply(struct backend *be, const struct batchnorm *a, const struct batchnorm_grad *g) {
+static status_t ref_batchnorm_grad_apply(struct backend *be, const struct batchnorm *a,
+                                         const struct batchnorm_grad *g) {
     (void)be;
     for (int64_t p = 0; p < a->n * a->hw && g->dx; p++) {
         const bool kept = image_kept(a->image_mask, p / a->hw);
@@ -152,8 +157,8 @@ static status_t ref_batchnorm_grad_apply(struct backend *be, const struct batchn
     return STATUS_OK;
 }
 
-static status_t ref_average_pool_forward(struct backend *be, enum dtype dtype, int64_t n, int64_t hw, int64_t c,
-                                         const void *x, float *y) {
+static status_t ref_average_pool_forward(struct backend *be, enum dtype dtype, int64_t n, int64_t hw,
+                                         int64_t c, const void *x, float *y) {
     (void)be;
     for (int64_t i = 0; i < n * c; i++) {
         double sum = 0.0;
@@ -163,10 +168,11 @@ static status_t ref_average_pool_forward(struct backend *be, enum dtype dtype, i
     return STATUS_OK;
 }
 
-static status_t ref_average_pool_backward(struct backend *be, enum dtype dtype, int64_t n, int64_t hw, int64_t c,
-                                          const float *dy, void *dx) {
+static status_t ref_average_pool_backward(struct backend *be, enum dtype dtype, int64_t n, int64_t hw,
+                                          int64_t c, const float *dy, void *dx) {
     (void)be;
-    for (int64_t i = 0; i < n * hw * c; i++) store(dtype, dx, i, real_at(dy, i / (hw * c) * c + i % c) / (double)hw);
+    for (int64_t i = 0; i < n * hw * c; i++)
+        store(dtype, dx, i, real_at(dy, i / (hw * c) * c + i % c) / (double)hw);
     return STATUS_OK;
 }
 
@@ -176,18 +182,21 @@ static int64_t merged_at(const struct patch_merge *a, int64_t n, int64_t y, int6
     return (((n * ho + y / 2) * wo + x / 2) * 4 + part) * a->c + c;
 }
 
-static status_t ref_patch_merge_forward(struct backend *be, const struct patch_merge *a, const void *x, void *y) {
+static status_t ref_patch_merge_forward(struct backend *be, const struct patch_merge *a, const void *x,
+                                        void *y) {
     (void)be;
     const int64_t n_out = a->n * ((a->h + 1) / 2) * ((a->w + 1) / 2) * 4 * a->c;
     for (int64_t i = 0; i < n_out; i++) store(a->dtype, y, i, 0.0);
     for (int64_t i = 0; i < a->n * a->h * a->w * a->c; i++) {
         const int64_t p = i / a->c;
-        store(a->dtype, y, merged_at(a, p / (a->h * a->w), p / a->w % a->h, p % a->w, i % a->c), load(a->dtype, x, i));
+        store(a->dtype, y, merged_at(a, p / (a->h * a->w), p / a->w % a->h, p % a->w, i % a->c),
+              load(a->dtype, x, i));
     }
     return STATUS_OK;
 }
 
-static status_t ref_patch_merge_backward(struct backend *be, const struct patch_merge *a, const void *dy, void *dx) {
+static status_t ref_patch_merge_backward(struct backend *be, const struct patch_merge *a, const void *dy,
+                                         void *dx) {
     (void)be;
     for (int64_t i = 0; i < a->n * a->h * a->w * a->c; i++) {
         const int64_t p = i / a->c;

@@ -15,7 +15,9 @@ static void set_parameter(const struct optimiser_step *a, int64_t i, double p) {
     const double decay = (double)a->ema_decay;
     set_real(a->params, i, p);
     if (a->shadow) a->shadow[i] = bf16_from_f32((float)p);
-    if (a->ema) set_real(a->ema, i - a->begin, decay * real_at(a->ema, i - a->begin) + (1.0 - decay) * real_at(a->params, i));
+    if (a->ema)
+        set_real(a->ema, i - a->begin,
+                 decay * real_at(a->ema, i - a->begin) + (1.0 - decay) * real_at(a->params, i));
 }
 
 static status_t ref_sgd(struct backend *be, const struct optimiser_step *a) {
@@ -68,7 +70,8 @@ static status_t ref_square_sum(struct backend *be, const float *x, int64_t n_ele
     return STATUS_OK;
 }
 
-static status_t ref_clip_factor(struct backend *be, const double *sum, float clip, float *grad_scale, int32_t *skip) {
+static status_t ref_clip_factor(struct backend *be, const double *sum, float clip, float *grad_scale,
+                                int32_t *skip) {
     (void)be;
     const double factor = (double)clip / (sqrt(sum[0]) + 1e-6);
     *skip = sum[1] > 0.0 || !isfinite(sum[0]);
