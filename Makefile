@@ -57,7 +57,7 @@ all: $(PROGRAM) ## build the program, build/marrs_dist
 
 $(OBJ)/marrs_dist: $(OBJ)/launcher/main.o $(OBJ)/libmarrs.a
 	$(call say,LINK,$@)
-	$(Q)$(MPICC) $(LINK_FLAGS) -o $@ $(OBJ)/launcher/main.o -Wl,--whole-archive $(OBJ)/libmarrs.a -Wl,--no-whole-archive $(LIBS)
+	$(Q)$(MPICC) $(LINK_FLAGS) -o $@ $(OBJ)/launcher/main.o $(OBJ)/libmarrs.a $(LIBS)
 
 # The copy is made anew whenever it is not the program of these flags.
 $(PROGRAM): $(OBJ)/marrs_dist FORCE
@@ -86,7 +86,7 @@ $(OBJ)/data_shards/%: KERNEL_FLAGS := -ffp-contract=off
 $(OBJ)/tests/%: tests/%.c $(TEST_LIB_OBJECTS) $(OBJ)/libmarrs.a
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D) && $(MPICC) $(CPPFLAGS) $(CFLAGS_ALL) $(LINK_FLAGS) -MMD -MP -MF $@.d -o $@ $< \
-	  $(TEST_LIB_OBJECTS) -Wl,--whole-archive $(OBJ)/libmarrs.a -Wl,--no-whole-archive -lcmocka $(LIBS)
+	  $(TEST_LIB_OBJECTS) $(OBJ)/libmarrs.a -lcmocka $(LIBS)
 
 test-programs: $(TEST_PROGRAMS)
 
