@@ -96,7 +96,7 @@ struct comm_membership {
 /* Make the groups' communicators: groups_out[g] is owned by the caller (comm_free()), or NULL where this rank is
  * no member of group g. A rank may be in several groups. Collective over the world. All ranks pass the same list;
  * the lists are compared first: where they differ every rank gets STATUS_INTERNAL with one message that names a
- * rank that differs from rank 0. Invalid lists: STATUS_INTERNAL, nothing communicated. Everything or nothing is
+ * rank that differs from rank 0. Invalid lists (the same on all ranks): STATUS_INTERNAL. Everything or nothing is
  * created. */
 status_t comm_split(struct comm *world, int n_groups, const struct comm_membership *groups,
                     struct comm **groups_out);
@@ -126,7 +126,7 @@ enum comm_op { COMM_SUM, COMM_MAX, COMM_MIN };
 
 size_t comm_type_bytes(enum comm_type type);
 
-/* Of all below: collective over the group; n_elem may differ from 2^31 in either direction; buffers are not
+/* Of all below: collective over the group; counts may pass 2^31; buffers are not
  * touched between begin and wait; *request is owned by the caller on STATUS_OK only and must be waited for; it is
  * NULL where nothing is left to wait for. bf16 adds in fp32 and rounds to nearest even after each addition.
  * MAX and MIN of values that are not numbers are unspecified; a sum carries them on. */
@@ -206,9 +206,11 @@ struct comm_verdict {
 };
 
 /* Tell the others that this rank failed, and learn what is known: called by the one that ends the process, with the
- * status and the status_message() of what it did. Ranks that wait in an operation of this family learn of the
- * failure within milliseconds: their waits return the same status with "rank R on HOST: message", which this call
- * recognises as not their own. Collective over the world where all ranks fail; bounded by 2.5 s otherwise. */
+ * status and the status_message() of what it did. Ranks that wait in an operation of this family give it half a second
+ * more (perhaps they are about to fail in the same way), then return the same status with "rank R on HOST: message",
+ * which this call recognises as not their own. Collective over the world where all ranks fail; bounded by 2.5 s.
+ * What the caller prints: where shared, rank 0 the message, once; where reached, rank first_rank its message with rank
+ * and host; where not reached, every rank its own. */
 void comm_agree_on_failure(struct comm *world, status_t status, const char *message, struct comm_verdict *verdict);
 
 #endif
