@@ -17,4 +17,6 @@ tensors["special"] = torch.tensor([float("inf"), -float("inf"), float("nan"), -0
 tensors["scalar"] = torch.tensor(42, dtype=torch.int64)
 tensors["empty"] = torch.zeros(0, 4)
 tensors["too_large"] = torch.tensor([2**40])
-save_file(tensors, pathlib.Path(__file__).parent.parent / "weights/types.safetensors", metadata={"made": "by Python", "naïve": "ü"})
+path = pathlib.Path(__file__).parent.parent / "weights/types.safetensors"
+save_file(tensors, path, metadata={"made": "by Python", "naïve": "ü"})
+path.chmod(0o644)
