@@ -46,6 +46,8 @@ int32_t net_find_param(const struct net *net, const char *name);            /* -
 int64_t net_n_elem(const struct net *net);                                  /* length of params and grads, padding included */
 int64_t net_n_buffer_elem(const struct net *net);
 int32_t net_n_features(const struct net *net);                              /* D: what the classifier receives */
+int32_t net_first_trained_layer(const struct net *net);                     /* 0 unless net_freeze_below() was called */
+void net_input_size(const struct net *net, int32_t *height, int32_t *width); /* as given to net_new() */
 float *net_params(struct net *net);    /* (n_elem) memory of the backend; padding is 0 and stays 0 */
 float *net_grads(struct net *net);     /* (n_elem); NULL until a training pass exists */
 float *net_buffers(struct net *net);   /* (n_buffer_elem) */

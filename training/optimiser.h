@@ -53,6 +53,10 @@ int32_t optimiser_n_states(const struct optimiser *optimiser);
 const char *optimiser_state_name(const struct optimiser *optimiser, int32_t index);
 float *optimiser_state(struct optimiser *optimiser, int32_t index);
 
+/* Rate factor and weight decay of one parameter in a net whose classifier has layer number last_layer. */
+struct optimiser_segment optimiser_group(const struct optimizer_settings *settings, const struct net_param *param,
+                                         int32_t last_layer);
+
 /* The step count, for checkpoints. */
 int64_t optimiser_n_steps(const struct optimiser *optimiser);
 void optimiser_set_n_steps(struct optimiser *optimiser, int64_t n_steps, int64_t n_skipped_in_a_row);
