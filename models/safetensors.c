@@ -329,19 +329,14 @@ status_t safetensors_get_f32(const struct safetensors *file, const char *name, i
 }
 
 uint64_t safetensors_hash(const struct safetensors *file) {
-    XXH3_state_t *state = XXH3_createState();
-    if (!state) abort(); /* 576 bytes */
-    XXH3_64bits_reset(state);
+    uint64_t hash = 0; /* each piece is hashed with the hash of those before it as seed */
     for (int32_t i = 0; i < file->n_tensors; i++) {
         const struct safetensor *tensor = file->by_name[i];
         const char *type = types[tensor->type].name;
-        XXH3_64bits_update(state, tensor->name, strlen(tensor->name) + 1);
-        XXH3_64bits_update(state, type, strlen(type) + 1);
-        XXH3_64bits_update(state, &tensor->n_dims, sizeof tensor->n_dims);
-        XXH3_64bits_update(state, tensor->shape, sizeof tensor->shape[0] * (size_t)tensor->n_dims);
-        XXH3_64bits_update(state, tensor->bytes, tensor->n_bytes);
+        hash = XXH3_64bits_withSeed(tensor->name, strlen(tensor->name), hash);
+        hash = XXH3_64bits_withSeed(type, strlen(type), hash);
+        hash = XXH3_64bits_withSeed(tensor->shape, sizeof tensor->shape[0] * (size_t)tensor->n_dims, hash);
+        hash = XXH3_64bits_withSeed(tensor->bytes, tensor->n_bytes, hash);
     }
-    const uint64_t hash = XXH3_64bits_digest(state);
-    XXH3_freeState(state);
     return hash;
 }
