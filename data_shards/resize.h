@@ -17,9 +17,10 @@ enum { RESIZE_CACHED_AXES = 16 };
 /* The weights of one pass, n_in -> n_out samples. */
 struct resize_axis {
     int32_t n_in, n_out;
-    int32_t n_taps;      /* weights kept for each output sample; the unused ones at the end are 0 */
-    int32_t *first;      /* (n_out) the first input sample of each output sample */
+    int32_t n_taps;      /* weights kept for each output sample, a multiple of 4; the unused ones are 0 */
+    int32_t *first;      /* (n_out) the first input sample of each output sample; first + n_taps <= n_in + 3 */
     int32_t *weight;     /* (n_out, n_taps) 22 fractional bits */
+    int16_t *split;      /* (n_out, n_taps/2, 4): of each two weights w the high parts w >> 12, then the low 12 bits */
     size_t first_capacity, weight_capacity; /* elements */
 };
 

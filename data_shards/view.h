@@ -1,4 +1,4 @@
-/* The views of an image that the networks see (METHOD sections 1, 5, 6), from decoded pixels to S x S pixels. */
+/* The views of an image that the networks see (MARRS, Jain and Das, CVPRW 2023), from decoded pixels to S x S pixels. */
 #ifndef DATA_SHARDS_VIEW_H
 #define DATA_SHARDS_VIEW_H
 
