@@ -93,6 +93,9 @@ test-programs: $(TEST_PROGRAMS)
 check: all test-programs check-layers ## all tests; search=WORD picks some, SAN=1 under ASan and UBSan
 	$(Q)OBJ=$(OBJ) bash tests/run.sh '$(search)'
 
+check-golden: test-programs ## tests against golden files, those of GOLDEN=DIR (default tests/golden)
+	$(Q)OBJ=$(OBJ) bash tests/run.sh golden
+
 check-layers: ## launcher -> training -> {models, comm, data_shards} -> common, and nothing upwards
 	$(Q)bash tests/check_layers.sh
 
@@ -103,6 +106,6 @@ clean: ## remove build/
 	rm -rf build
 
 FORCE:
-.PHONY: all check check-layers test-programs help clean FORCE
+.PHONY: all check check-golden check-layers test-programs help clean FORCE
 .SECONDARY:
 -include $(shell find $(OBJ) -name '*.d' 2>/dev/null)
