@@ -18,7 +18,7 @@ export MPICH_CC := $(CC)
 PACKAGES := hdf5 yaml-0.1 jansson libjpeg libpng hwloc libxxhash lapacke openblas
 OPTIONAL := libwebp
 FOUND := $(strip $(foreach p,$(OPTIONAL),$(shell pkg-config --exists $(p) 2>/dev/null && echo $(p))))
-WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-unknown-pragmas -Wno-format-truncation
+WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-unknown-warning-option -Wno-unknown-pragmas -Wno-format-truncation
 OPT := $(if $(DEBUG),-O0 -g3,-O3 -g)
 comma := ,
 SANFLAGS := $(if $(SAN),-fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
