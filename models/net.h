@@ -84,7 +84,8 @@ int64_t net_macs(const struct net *net);
 /* The same without memory or a backend: for placement and plan. */
 struct model_cost {
     int64_t n_params, n_buffers, macs;
-    size_t activation_bytes_train, activation_bytes_train_recompute, activation_bytes_infer; /* arena for `batch` */
+    size_t activation_bytes_train, activation_bytes_train_recompute, activation_bytes_infer; /* arena for `batch`,
+                                                                          without the operations' scratch */
 };
 status_t model_cost(const struct model_spec *spec, int32_t batch, int32_t height, int32_t width, enum dtype precision,
                     struct model_cost *out);
@@ -98,6 +99,7 @@ struct pass_options {
     enum pass_mode mode;
     bool recompute;   /* keep only the inputs of blocks and compute a block again in backward */
     bool input_grad;  /* compute pass_input_grad() (tests) */
+    bool frozen_statistics; /* batch norm normalises by its running statistics in a training pass too */
 };
 
 /* Owned by the caller until pass_free(); the net must outlive it. */
@@ -136,7 +138,25 @@ status_t pass_forward(struct pass *pass, const struct forward_options *options);
 typedef status_t (*grad_ready_fn)(void *context, int32_t index);
 
 /* Gradients of all trained parameters are added to net_grads() (zero them first: ops->fill_zero). Only the last
- * backward of a step passes `ready`. */
+ * backward of a step passes `ready`. Image mask and reduction are those of the pass's last forward and must still be
+ * there; pass_dfeatures() then holds the whole gradient of the features. */
 status_t pass_backward(struct pass *pass, grad_ready_fn ready, void *context);
+
+/* ---- where the time goes (bench model) ---- */
+
+struct profile_row {
+    const char *kind;              /* "conv", "mlp", ...; static */
+    bool backward;                 /* recomputation counts as backward */
+    int64_t n_calls;
+    double time_s, flop, n_bytes;  /* totals over the calls; bytes: each input and output once */
+};
+
+enum { PROFILE_MAX_ROWS = 32 };
+
+/* From now on wait for every step and take its time (slower); clears the totals. */
+void pass_enable_profile(struct pass *pass, bool on);
+
+/* Rows with at least one call, forward first. Returns their number. */
+int32_t pass_profile(const struct pass *pass, struct profile_row rows[PROFILE_MAX_ROWS]);
 
 #endif
