@@ -208,7 +208,7 @@ struct comm_verdict {
 /* Tell the others that this rank failed, and learn what is known: called by the one that ends the process, with the
  * status and the status_message() of what it did. Ranks that wait in an operation of this family give it half a second
  * more (perhaps they are about to fail in the same way), then return the same status with "rank R on HOST: message",
- * which this call recognises as not their own. Collective over the world where all ranks fail; bounded by 2.5 s.
+ * which this call recognises as not their own. Collective over the world where all ranks fail; bounded by 3 s.
  * What the caller prints: where shared, rank 0 the message, once; where reached, rank first_rank its message with rank
  * and host; where not reached, every rank its own. */
 void comm_agree_on_failure(struct comm *world, status_t status, const char *message, struct comm_verdict *verdict);

@@ -10,6 +10,7 @@
 #define COMM_POKE_S 50e-6          /* comm_poke() does something at most this often */
 #define COMM_FAILURE_GRACE_S 0.5   /* a wait goes on this long after another rank reported a failure */
 #define COMM_AGREE_S 2.0           /* rank 0 waits this long for the others' failures */
+#define COMM_SPEAK_S 0.5           /* the rank that failed first has this long to print why before others abort */
 #define COMM_ASK_S 1.0             /* a wait past its deadline asks the others what they do, and listens this long */
 #define COMM_MAX_ASKED 512         /* larger groups are not asked */
 

@@ -322,4 +322,8 @@ void comm_agree_on_failure(struct comm *world, status_t status, const char *mess
     }
     *verdict = control->have_verdict ? control->verdict : m.verdict;
     family->agreed = verdict->reached && verdict->shared;
+    if (verdict->reached && !verdict->shared && world->rank != verdict->first_rank) { /* that one speaks first */
+        const double end_s = clock_now_s() + COMM_SPEAK_S;
+        while (clock_now_s() < end_s) sched_yield();
+    }
 }
