@@ -74,7 +74,7 @@ void golden_text(hid_t at, const char *path, const char *name, char *text, size_
     H5Aclose(attribute);
 }
 
-double golden_number(hid_t at, const char *path, const char *name) {
+double golden_attribute(hid_t at, const char *path, const char *name) {
     const hid_t attribute = H5Aopen_by_name(at, path, name, H5P_DEFAULT, H5P_DEFAULT);
     if (attribute < 0) fail_msg("no attribute %s of %s", name, path);
     double value;

@@ -28,7 +28,7 @@ bool golden_has(hid_t at, const char *path);
 
 /* A string attribute of the object at `path` into text; a number as double. */
 void golden_text(hid_t at, const char *path, const char *name, char *text, size_t n_bytes);
-double golden_number(hid_t at, const char *path, const char *name);
+double golden_attribute(hid_t at, const char *path, const char *name);
 
 /* Calls visit(group, name, context) for every member of the group at `path`, in the order of names; the group is
  * open during the call. Returns their number; 0 where there is no such group. */
