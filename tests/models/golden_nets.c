@@ -2,6 +2,7 @@
  * every gradient, running statistics, and five steps of two optimisers; on every table of operations.
  * $GOLDEN names another folder of cases in the same form.
  * LIMIT 300 */
+#include "models/ops/ref/checked.h"
 #include "models/ops/ref/ref.h"
 #include "tests/support/golden_net.h"
 #include "tests/support/test.h"
@@ -19,11 +20,10 @@ static struct pass *new_pass(struct golden_net *c, bool recompute) {
     return pass;
 }
 
-/* Tolerances of a precision: the case's own in fp32; bf16 keeps 8 bits, its errors are measured as an L2 norm. */
 static void check(const struct golden_net *c, const char *name, const float *got, int64_t n_elem, double floor, double allowed) {
-    float *want = golden_expected(c, name, n_elem);
+    float *want = golden_net_expected(c, name, n_elem);
     if (!want) fail_msg("%s: no %s among the expected tensors", c->name, name);
-    const double error = golden_error(got, want, n_elem, floor);
+    const double error = golden_net_error(got, want, n_elem, floor);
     if (getenv("VERBOSE")) printf("%s %s %.2g\n", c->name, name, error);
     if (!(error <= allowed)) fail_msg("%s: %s: error %.3g, allowed %.3g", c->name, name, error, allowed);
     free(want);
@@ -31,7 +31,7 @@ static void check(const struct golden_net *c, const char *name, const float *got
 
 static void check_device(struct golden_net *c, const char *name, const void *device, enum dtype dtype, int64_t n_elem,
                          double floor, double allowed) {
-    float *got = golden_fetch(c->net, device, dtype, n_elem);
+    float *got = golden_net_fetch(c->net, device, dtype, n_elem);
     check(c, name, got, n_elem, floor, allowed);
     free(got);
 }
@@ -46,14 +46,14 @@ static void check_activations(struct golden_net *c, struct pass *pass) {
         int64_t n_elem;
         const void *activation = pass_activation(pass, name + 4, &dtype, &n_elem);
         if (!activation) fail_msg("%s: the network has no %s", c->name, name);
-        check_device(c, name, activation, dtype, n_elem, 0, golden_allowed(c, "forward"));
+        check_device(c, name, activation, dtype, n_elem, 0, golden_net_allowed(c, "forward"));
         n_checked++;
     }
     assert_true(n_checked > 0);
 }
 
 static void check_gradients(struct golden_net *c, struct pass *pass, bool input_too) {
-    const double allowed = golden_allowed(c, "gradient"), floor = golden_number(c, "gradient_floor");
+    const double allowed = golden_net_allowed(c, "gradient"), floor = golden_net_number(c, "gradient_floor");
     const int64_t n_logits = (int64_t)c->batch * c->spec.n_classes, n_features = (int64_t)c->batch * net_n_features(c->net);
     check_device(c, "grad.logits", pass_dlogits(pass), DTYPE_F32, n_logits, 0, allowed);
     check_device(c, "grad.features", pass_dfeatures(pass), DTYPE_F32, n_features, 0, allowed);
@@ -84,22 +84,22 @@ static void check_buffers(struct golden_net *c) {
         snprintf(name, sizeof name, "buffer_after.%s", p->name);
         float *got = malloc(sizeof(float) * (size_t)p->n_elem);
         assert_ok(net_get(c->net, i, net_buffers(c->net), got));
-        check(c, name, got, p->n_elem, 0, golden_allowed(c, "buffers"));
+        check(c, name, got, p->n_elem, 0, golden_net_allowed(c, "buffers"));
         free(got);
     }
 }
 
 static void check_step(struct golden_net *c, bool recompute) {
     struct pass *pass = new_pass(c, recompute);
-    const double loss = golden_step(c, pass, true);
+    const double loss = golden_net_step(c, pass, true);
     const int64_t n_logits = (int64_t)c->batch * c->spec.n_classes, n_features = (int64_t)c->batch * net_n_features(c->net);
-    check(c, "loss", &(float){(float)loss}, 1, 0, golden_allowed(c, "loss"));
-    check_device(c, "features", pass_features(pass), DTYPE_F32, n_features, 0, golden_allowed(c, "forward"));
-    check_device(c, "logits", pass_logits(pass), DTYPE_F32, n_logits, 0, golden_allowed(c, "forward"));
+    check(c, "loss", &(float){(float)loss}, 1, 0, golden_net_allowed(c, "loss"));
+    check_device(c, "features", pass_features(pass), DTYPE_F32, n_features, 0, golden_net_allowed(c, "forward"));
+    check_device(c, "logits", pass_logits(pass), DTYPE_F32, n_logits, 0, golden_net_allowed(c, "forward"));
     check_gradients(c, pass, true);
     if (!recompute) check_buffers(c); /* the second step moves them further */
     if (!recompute && !c->train) {
-        golden_step(c, pass, false);
+        golden_net_step(c, pass, false);
         check_activations(c, pass);
     }
     pass_free(pass);
@@ -108,7 +108,7 @@ static void check_step(struct golden_net *c, bool recompute) {
 /* Activations are there after forward; batch statistics make no difference to them the second time. */
 static void check_train_activations(struct golden_net *c) {
     struct pass *pass = new_pass(c, false);
-    golden_step(c, pass, false);
+    golden_net_step(c, pass, false);
     check_activations(c, pass);
     pass_free(pass);
 }
@@ -119,7 +119,7 @@ static void check_trajectory(struct golden_net *c, const char *optimiser) {
     const struct ops *ops = net_ops(c->net);
     struct backend *be = net_backend(c->net);
     const int64_t n = net_n_elem(c->net);
-    const int steps = (int)golden_number(c, "steps");
+    const int steps = (int)golden_net_number(c, "steps");
     const struct optimiser_segment segment = {.n_elem = n, .lr_scale = 1, .weight_decay = sgd ? 5e-4f : 0.05f};
     void *state[2];
     for (int i = 0; i < 2; i++) {
@@ -129,17 +129,17 @@ static void check_trajectory(struct golden_net *c, const char *optimiser) {
     struct pass *pass = new_pass(c, false);
     float losses[64];
     for (int step = 0; step <= steps; step++) {
-        losses[step] = (float)golden_step(c, pass, step < steps);
+        losses[step] = (float)golden_net_step(c, pass, step < steps);
         if (step == steps) break;
         const struct optimiser_step update = {
-            .segments = &segment, .n_segments = 1, .end = n, .lr = (float)golden_number(c, sgd ? "sgd_lr" : "adamw_lr"),
+            .segments = &segment, .n_segments = 1, .end = n, .lr = (float)golden_net_number(c, sgd ? "sgd_lr" : "adamw_lr"),
             .momentum = 0.9f, .nesterov = true, .first_step = step == 0, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f,
             .t = step + 1, .params = net_params(c->net), .grads = net_grads(c->net), .state1 = state[0], .state2 = state[1]};
         assert_ok(sgd ? ops->sgd(be, &update) : ops->adamw(be, &update));
     }
     char name[64];
     snprintf(name, sizeof name, "trajectory.%s.loss", optimiser);
-    check(c, name, losses, steps + 1, 0, golden_allowed(c, "trajectory"));
+    check(c, name, losses, steps + 1, 0, golden_net_allowed(c, "trajectory"));
     pass_free(pass);
     for (int i = 0; i < 2; i++) ops->release(be, state[i]);
 }
@@ -176,7 +176,19 @@ static void reference(void **state) {
     ref_backend_close(b.be);
 }
 
+/* The same through the table that checks every call: sizes, aliasing, reads of what was never written. */
+static void checking(void **state) {
+    (void)state;
+    struct backend *inner;
+    struct golden_backend b = {.ops = &ops_checked};
+    assert_ok(ref_backend_open(&inner));
+    assert_ok(checked_backend_open(&ops_ref, inner, &b.be));
+    check_all(b);
+    assert_ok(checked_backend_close(b.be));
+    ref_backend_close(inner);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(reference)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(reference), cmocka_unit_test(checking)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,27 +25,28 @@ struct golden_backend {
     struct backend *be;
 };
 
-/* Folders in $GOLDEN/nets (default tests/golden/nets) in order of their names; at most 64. Returns their number. */
+/* Folders in $GOLDEN/nets (default tests/golden/nets) in order of their names; at most 64. Returns their number. Where GOLDEN is set
+ * and has no networks, the test is skipped (exit 77). */
 int golden_net_list(char paths[64][512]);
 
 /* Open a case; ends the test on failure. */
 void golden_net_open(struct golden_net *c, const char *folder, struct golden_backend backend, enum dtype precision);
 void golden_net_close(struct golden_net *c);
 
-double golden_number(const struct golden_net *c, const char *key);     /* of case.json */
-double golden_allowed(const struct golden_net *c, const char *kind);   /* case.json's allowed[kind] */
+double golden_net_number(const struct golden_net *c, const char *key);     /* of case.json */
+double golden_net_allowed(const struct golden_net *c, const char *kind);   /* case.json's allowed[kind] */
 
 /* The expected tensor `name` in fp32 (malloc), n_elem checked; NULL where the case has none. */
-float *golden_expected(const struct golden_net *c, const char *name, int64_t n_elem);
+float *golden_net_expected(const struct golden_net *c, const char *name, int64_t n_elem);
 
 /* max |got - want| / max(max |want|, floor); infinite where got is not finite. */
-double golden_error(const float *got, const float *want, int64_t n_elem, double floor);
+double golden_net_error(const float *got, const float *want, int64_t n_elem, double floor);
 
 /* The batch into a pass, forward, loss over the batch with the case's smoothing, backward; returns the loss.
  * Gradients are zeroed first. */
-double golden_step(struct golden_net *c, struct pass *pass, bool backward);
+double golden_net_step(struct golden_net *c, struct pass *pass, bool backward);
 
 /* Device fp32 or bf16 to host fp32 (malloc). */
-float *golden_fetch(const struct net *net, const void *device, enum dtype dtype, int64_t n_elem);
+float *golden_net_fetch(const struct net *net, const void *device, enum dtype dtype, int64_t n_elem);
 
 #endif
