@@ -1,5 +1,6 @@
 /* The few HDF5 calls of the project: describing datasets and attributes. Data never passes through HDF5.
- * Internal to data_shards/. All calls are serialised by one lock, which builds of HDF5 without threads need. */
+ * Internal to data_shards/. All calls are serialised by one lock, which builds of HDF5 without threads need.
+ */
 #ifndef DATA_SHARDS_H5_H
 #define DATA_SHARDS_H5_H
 
@@ -15,11 +16,12 @@
 status_t h5_create(const char *path, hid_t *file_out);
 
 /* Contiguous dataset with its room allocated at once and never filled; groups in `name` are made. */
-status_t h5_create_dataset(hid_t file, const char *path, const struct store_tensor *tensor, uint64_t *offset_out);
+status_t h5_create_dataset(hid_t file, const char *path, const struct store_tensor *tensor,
+                           uint64_t *offset_out);
 
 /* The block hashes of a finished dataset. */
-status_t h5_write_hashes(hid_t file, const char *path, const char *name, const uint64_t *hashes, size_t n_hashes,
-                         uint64_t block_bytes);
+status_t h5_write_hashes(hid_t file, const char *path, const char *name, const uint64_t *hashes,
+                         size_t n_hashes, uint64_t block_bytes);
 
 status_t h5_write_text(hid_t file, const char *path, const char *name, const char *text);
 status_t h5_write_integer(hid_t file, const char *path, const char *name, int64_t value);
@@ -48,8 +50,8 @@ struct h5_catalogue {
     size_t n_attributes, attribute_capacity;
 };
 
-/* Read names, types, shapes, offsets, hashes and the root's attributes; shapes and offsets are checked against
- * `file_bytes`. On failure nothing is left to free. */
+/* Read names, types, shapes, offsets, hashes and the root's attributes; shapes and offsets are checked
+ * against `file_bytes`. On failure nothing is left to free. */
 status_t h5_catalogue_read(const char *path, uint64_t file_bytes, struct h5_catalogue *out);
 void h5_catalogue_free(struct h5_catalogue *catalogue);
 

@@ -13,7 +13,9 @@ void h5_lock(void) {
     H5Eclear2(H5E_DEFAULT);
 }
 
-void h5_unlock(void) { pthread_mutex_unlock(&mutex); }
+void h5_unlock(void) {
+    pthread_mutex_unlock(&mutex);
+}
 
 /* Upward walk: the first record is the innermost, the cause. */
 static herr_t first_record(unsigned n, const H5E_error2_t *error, void *text) {

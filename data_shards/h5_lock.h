@@ -9,6 +9,7 @@ void h5_lock(void);
 void h5_unlock(void);
 
 /* "path: words: HDF5's innermost reason". The lock is held. */
-status_t h5_fail(status_t status, const char *path, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+status_t h5_fail(status_t status, const char *path, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 
 #endif

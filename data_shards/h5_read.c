@@ -15,7 +15,8 @@ struct visit {
     status_t status;
 };
 
-/* Text attribute of either kind (fixed or variable length) as a fresh string; *out NULL where it is no text. */
+/* Text attribute of either kind (fixed or variable length) as a fresh string; *out NULL where it is no text.
+ */
 static status_t read_text(hid_t attribute, hid_t type, const char *path, char **out) {
     *out = NULL;
     const hid_t space = H5Aget_space(attribute);
@@ -34,7 +35,8 @@ static status_t read_text(hid_t attribute, hid_t type, const char *path, char **
         if (text) H5free_memory(text);
     } else {
         const size_t length = H5Tget_size(type);
-        CHECK(length <= MAX_TEXT, STATUS_BAD_DATA, "%s: damaged: a text attribute of %zu bytes", path, length);
+        CHECK(length <= MAX_TEXT, STATUS_BAD_DATA, "%s: damaged: a text attribute of %zu bytes", path,
+              length);
         char *text = memory_zeroed(length + 1, 1);
         if (text && H5Aread(attribute, type, text) < 0) {
             free(text);
@@ -48,14 +50,17 @@ static status_t read_text(hid_t attribute, hid_t type, const char *path, char **
 
 static status_t read_attribute(hid_t root, const char *name, struct visit *visit) {
     const hid_t attribute = H5Aopen(root, name, H5P_DEFAULT);
-    if (attribute < 0) return h5_fail(STATUS_BAD_DATA, visit->path, "damaged: cannot read attribute %s", name);
+    if (attribute < 0)
+        return h5_fail(STATUS_BAD_DATA, visit->path, "damaged: cannot read attribute %s", name);
     const hid_t type = H5Aget_type(attribute), space = H5Aget_space(attribute);
     const bool single = H5Sget_simple_extent_npoints(space) == 1;
     struct h5_attribute a = {.kind = H5_TEXT};
     status_t status = STATUS_OK;
     bool known = true;
     switch (type < 0 || !single ? H5T_NO_CLASS : H5Tget_class(type)) {
-    case H5T_STRING: status = read_text(attribute, type, visit->path, &a.text); break;
+    case H5T_STRING:
+        status = read_text(attribute, type, visit->path, &a.text);
+        break;
     case H5T_INTEGER:
         a.kind = H5_INTEGER;
         if (H5Aread(attribute, H5T_NATIVE_INT64, &a.integer) < 0)
@@ -66,7 +71,8 @@ static status_t read_attribute(hid_t root, const char *name, struct visit *visit
         if (H5Aread(attribute, H5T_NATIVE_DOUBLE, &a.number) < 0)
             status = h5_fail(STATUS_BAD_DATA, visit->path, "damaged: cannot read attribute %s", name);
         break;
-    default: known = false; /* others' business */
+    default:
+        known = false; /* others' business */
     }
     H5Sclose(space);
     H5Tclose(type);
@@ -74,7 +80,8 @@ static status_t read_attribute(hid_t root, const char *name, struct visit *visit
     if (status != STATUS_OK || !known) return status;
     struct h5_catalogue *c = visit->catalogue;
     a.name = strdup(name);
-    if (!a.name || !memory_grow(&c->attributes, c->n_attributes, &c->attribute_capacity, sizeof *c->attributes)) {
+    if (!a.name ||
+        !memory_grow(&c->attributes, c->n_attributes, &c->attribute_capacity, sizeof *c->attributes)) {
         free(a.name);
         free(a.text);
         return FAIL(STATUS_NO_MEMORY, "out of memory while opening %s", visit->path);
@@ -99,11 +106,16 @@ static bool known_type(hid_t type, enum store_type *out) {
     if (class != H5T_INTEGER) return false;
     const bool is_signed = H5Tget_sign(type) != H5T_SGN_NONE;
     switch (n_bytes) {
-    case 1: return *out = STORE_U8, !is_signed;
-    case 2: return *out = STORE_BF16, !is_signed;
-    case 4: return *out = is_signed ? STORE_I32 : STORE_U32, true;
-    case 8: return *out = is_signed ? STORE_I64 : STORE_U64, true;
-    default: return false;
+    case 1:
+        return *out = STORE_U8, !is_signed;
+    case 2:
+        return *out = STORE_BF16, !is_signed;
+    case 4:
+        return *out = is_signed ? STORE_I32 : STORE_U32, true;
+    case 8:
+        return *out = is_signed ? STORE_I64 : STORE_U64, true;
+    default:
+        return false;
     }
 }
 
@@ -111,16 +123,18 @@ static status_t read_shape(hid_t dataset, const char *path, struct store_tensor 
     hsize_t shape[STORE_MAX_DIMS];
     const hid_t space = H5Dget_space(dataset);
     const int n_dims = space < 0 ? -1 : H5Sget_simple_extent_ndims(space);
-    const bool fits = n_dims >= 0 && n_dims <= STORE_MAX_DIMS && H5Sget_simple_extent_type(space) != H5S_NULL &&
+    const bool fits = n_dims >= 0 && n_dims <= STORE_MAX_DIMS &&
+                      H5Sget_simple_extent_type(space) != H5S_NULL &&
                       H5Sget_simple_extent_dims(space, shape, NULL) >= 0;
     if (space >= 0) H5Sclose(space);
-    CHECK(fits, STATUS_BAD_DATA, "%s: dataset %s has no shape of up to %d dimensions", path, t->name, STORE_MAX_DIMS);
+    CHECK(fits, STATUS_BAD_DATA, "%s: dataset %s has no shape of up to %d dimensions", path, t->name,
+          STORE_MAX_DIMS);
     size_t n_elem = 1, n_bytes;
     t->n_dims = n_dims;
     for (int d = 0; d < n_dims; d++) {
         t->shape[d] = shape[d];
-        CHECK(size_mul(n_elem, (size_t)shape[d], &n_elem), STATUS_BAD_DATA, "%s: dataset %s is impossibly large", path,
-              t->name);
+        CHECK(size_mul(n_elem, (size_t)shape[d], &n_elem), STATUS_BAD_DATA,
+              "%s: dataset %s is impossibly large", path, t->name);
     }
     CHECK(size_mul(n_elem, store_type_bytes(t->type), &n_bytes), STATUS_BAD_DATA,
           "%s: dataset %s is impossibly large", path, t->name);
@@ -131,9 +145,11 @@ static status_t read_shape(hid_t dataset, const char *path, struct store_tensor 
 
 static status_t read_place(hid_t dataset, const char *path, uint64_t file_bytes, struct store_tensor *t) {
     const hid_t creation = H5Dget_create_plist(dataset);
-    const bool plain = creation >= 0 && H5Pget_layout(creation) == H5D_CONTIGUOUS && H5Pget_external_count(creation) == 0;
+    const bool plain =
+        creation >= 0 && H5Pget_layout(creation) == H5D_CONTIGUOUS && H5Pget_external_count(creation) == 0;
     if (creation >= 0) H5Pclose(creation);
-    CHECK(plain, STATUS_BAD_DATA, "%s: dataset %s is not stored contiguously (compressed or chunked?)", path, t->name);
+    CHECK(plain, STATUS_BAD_DATA, "%s: dataset %s is not stored contiguously (compressed or chunked?)", path,
+          t->name);
     t->file_offset = 0;
     if (t->n_bytes == 0) return STATUS_OK;
     const haddr_t offset = H5Dget_offset(dataset);
@@ -144,10 +160,11 @@ static status_t read_place(hid_t dataset, const char *path, uint64_t file_bytes,
     return STATUS_OK;
 }
 
-/* Block hashes, where the dataset has both attributes in a usable form; otherwise it counts as unprotected, unless
- * they contradict its size. */
+/* Block hashes, where the dataset has both attributes in a usable form; otherwise it counts as unprotected,
+ * unless they contradict its size. */
 static status_t read_hashes(hid_t dataset, const char *path, struct h5_tensor *out) {
-    if (H5Aexists(dataset, H5_HASH_ATTRIBUTE) <= 0 || H5Aexists(dataset, H5_BLOCK_ATTRIBUTE) <= 0) return STATUS_OK;
+    if (H5Aexists(dataset, H5_HASH_ATTRIBUTE) <= 0 || H5Aexists(dataset, H5_BLOCK_ATTRIBUTE) <= 0)
+        return STATUS_OK;
     uint64_t block_bytes = 0;
     const hid_t block = H5Aopen(dataset, H5_BLOCK_ATTRIBUTE, H5P_DEFAULT);
     const hid_t hash = H5Aopen(dataset, H5_HASH_ATTRIBUTE, H5P_DEFAULT);
@@ -157,8 +174,10 @@ static status_t read_hashes(hid_t dataset, const char *path, struct h5_tensor *o
     if (H5Sget_simple_extent_npoints(block_space) != 1 || H5Aread(block, H5T_NATIVE_UINT64, &block_bytes) < 0)
         block_bytes = 0;
     const uint64_t n_bytes = out->tensor.n_bytes;
-    const bool sound = block_bytes > 0 && n >= 0 && n <= MAX_HASHES && (uint64_t)n == n_bytes / block_bytes + (n_bytes % block_bytes != 0);
-    CHECK_TO(done, sound, STATUS_BAD_DATA, "%s: dataset %s: its checksums do not fit its size", path, out->tensor.name);
+    const bool sound = block_bytes > 0 && n >= 0 && n <= MAX_HASHES &&
+                       (uint64_t)n == n_bytes / block_bytes + (n_bytes % block_bytes != 0);
+    CHECK_TO(done, sound, STATUS_BAD_DATA, "%s: dataset %s: its checksums do not fit its size", path,
+             out->tensor.name);
     out->hashes = memory_zeroed((size_t)n, sizeof *out->hashes);
     CHECK_TO(done, out->hashes, STATUS_NO_MEMORY, "out of memory while opening %s", path);
     if (n > 0 && H5Aread(hash, H5T_NATIVE_UINT64, out->hashes) < 0)
@@ -217,7 +236,8 @@ status_t h5_catalogue_read(const char *path, uint64_t file_bytes, struct h5_cata
         visit.status = h5_fail(STATUS_BAD_DATA, path, "not a readable HDF5 file");
     } else {
         hsize_t at = 0;
-        if (H5Aiterate2(file, H5_INDEX_NAME, H5_ITER_INC, &at, on_attribute, &visit) < 0 && visit.status == STATUS_OK)
+        if (H5Aiterate2(file, H5_INDEX_NAME, H5_ITER_INC, &at, on_attribute, &visit) < 0 &&
+            visit.status == STATUS_OK)
             visit.status = h5_fail(STATUS_BAD_DATA, path, "damaged: its attributes cannot be read");
         if (visit.status == STATUS_OK && H5Ovisit(file, H5_INDEX_NAME, H5_ITER_INC, on_object, &visit) < 0 &&
             visit.status == STATUS_OK)

@@ -5,14 +5,22 @@
 
 static hid_t file_type(enum store_type type) {
     switch (type) {
-    case STORE_F32: return H5T_IEEE_F32LE;
-    case STORE_F64: return H5T_IEEE_F64LE;
-    case STORE_BF16: return H5T_STD_U16LE;
-    case STORE_I32: return H5T_STD_I32LE;
-    case STORE_I64: return H5T_STD_I64LE;
-    case STORE_U8: return H5T_STD_U8LE;
-    case STORE_U32: return H5T_STD_U32LE;
-    case STORE_U64: return H5T_STD_U64LE;
+    case STORE_F32:
+        return H5T_IEEE_F32LE;
+    case STORE_F64:
+        return H5T_IEEE_F64LE;
+    case STORE_BF16:
+        return H5T_STD_U16LE;
+    case STORE_I32:
+        return H5T_STD_I32LE;
+    case STORE_I64:
+        return H5T_STD_I64LE;
+    case STORE_U8:
+        return H5T_STD_U8LE;
+    case STORE_U32:
+        return H5T_STD_U32LE;
+    case STORE_U64:
+        return H5T_STD_U64LE;
     }
     return H5I_INVALID_HID;
 }
@@ -67,7 +75,8 @@ status_t h5_create_dataset(hid_t file, const char *path, const struct store_tens
     if (dataset < 0) status = h5_fail(STATUS_IO, path, "cannot make dataset %s", t->name);
     if (status == STATUS_OK && t->n_bytes > 0) {
         const haddr_t offset = H5Dget_offset(dataset);
-        if (offset == HADDR_UNDEF) status = h5_fail(STATUS_INTERNAL, path, "dataset %s has no place", t->name);
+        if (offset == HADDR_UNDEF)
+            status = h5_fail(STATUS_INTERNAL, path, "dataset %s has no place", t->name);
         *offset_out = offset;
     } else {
         *offset_out = 0;
@@ -81,17 +90,19 @@ status_t h5_create_dataset(hid_t file, const char *path, const struct store_tens
     return status;
 }
 
-status_t h5_write_hashes(hid_t file, const char *path, const char *name, const uint64_t *hashes, size_t n_hashes,
-                         uint64_t block_bytes) {
+status_t h5_write_hashes(hid_t file, const char *path, const char *name, const uint64_t *hashes,
+                         size_t n_hashes, uint64_t block_bytes) {
     h5_lock();
     status_t status = STATUS_OK;
     const hid_t dataset = H5Dopen2(file, name, H5P_DEFAULT);
     if (dataset < 0) status = h5_fail(STATUS_IO, path, "cannot open dataset %s", name);
     const hsize_t n = n_hashes;
     if (status == STATUS_OK)
-        status = write_attribute(dataset, path, H5_HASH_ATTRIBUTE, H5T_STD_U64LE, H5T_NATIVE_UINT64, &n, hashes);
+        status =
+            write_attribute(dataset, path, H5_HASH_ATTRIBUTE, H5T_STD_U64LE, H5T_NATIVE_UINT64, &n, hashes);
     if (status == STATUS_OK)
-        status = write_attribute(dataset, path, H5_BLOCK_ATTRIBUTE, H5T_STD_U64LE, H5T_NATIVE_UINT64, NULL, &block_bytes);
+        status = write_attribute(dataset, path, H5_BLOCK_ATTRIBUTE, H5T_STD_U64LE, H5T_NATIVE_UINT64, NULL,
+                                 &block_bytes);
     if (dataset >= 0) H5Dclose(dataset);
     h5_unlock();
     return status;
@@ -113,7 +124,8 @@ status_t h5_write_integer(hid_t file, const char *path, const char *name, int64_
 
 status_t h5_write_number(hid_t file, const char *path, const char *name, double value) {
     h5_lock();
-    const status_t status = write_attribute(file, path, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, NULL, &value);
+    const status_t status =
+        write_attribute(file, path, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, NULL, &value);
     h5_unlock();
     return status;
 }

@@ -22,8 +22,8 @@ struct parser {
 
 static void fault(struct parser *p, const char *what, const char *detail) {
     if (p->n_faults++ == 0)
-        FAIL(STATUS_BAD_DATA, "%s:%u: %s%s%.80s%s", p->list->name, p->line, what, detail ? " '" : "", detail ? detail : "",
-             detail ? "'" : "");
+        FAIL(STATUS_BAD_DATA, "%s:%u: %s%s%.80s%s", p->list->name, p->line, what, detail ? " '" : "",
+             detail ? detail : "", detail ? "'" : "");
 }
 
 static bool parse_label(const char *text, int32_t *out) {
@@ -35,7 +35,9 @@ static bool parse_label(const char *text, int32_t *out) {
     return true;
 }
 
-static bool is_blank(char c) { return c == ' ' || c == '\t'; }
+static bool is_blank(char c) {
+    return c == ' ' || c == '\t';
+}
 
 /* One line, NUL-terminated in place, without its end. */
 static status_t parse_line(struct parser *p, char *line, size_t length) {
@@ -51,9 +53,11 @@ static status_t parse_line(struct parser *p, char *line, size_t length) {
     while (path_end > begin && is_blank(path_end[-1])) path_end--;
     *path_end = '\0';
     struct list_entry entry = {.id = begin, .line = p->line};
-    if (!parse_label(label, &entry.label)) return fault(p, "the label is not an integer from -1 on:", label), STATUS_OK;
+    if (!parse_label(label, &entry.label))
+        return fault(p, "the label is not an integer from -1 on:", label), STATUS_OK;
     if (*begin == '/') return fault(p, "the path is not relative:", begin), STATUS_OK;
-    if ((size_t)(path_end - begin) > MAX_PATH_BYTES) return fault(p, "the path is too long:", begin), STATUS_OK;
+    if ((size_t)(path_end - begin) > MAX_PATH_BYTES)
+        return fault(p, "the path is too long:", begin), STATUS_OK;
     struct image_list *list = p->list;
     CHECK(memory_grow(&list->entries, list->n_entries, &p->capacity, sizeof *list->entries), STATUS_NO_MEMORY,
           "out of memory for list %s", list->name);
@@ -75,8 +79,8 @@ static status_t drop_repeated(struct parser *p) {
         } else if (list->entries[earlier].label != entry.label) {
             char what[96];
             p->line = entry.line;
-            snprintf(what, sizeof what, "label %d, but line %u has label %d for", entry.label, list->entries[earlier].line,
-                     list->entries[earlier].label);
+            snprintf(what, sizeof what, "label %d, but line %u has label %d for", entry.label,
+                     list->entries[earlier].line, list->entries[earlier].label);
             fault(p, what, entry.id);
         }
     }
@@ -108,7 +112,8 @@ static status_t parse_text(struct parser *p, size_t n_bytes) {
 static status_t parse_owned(const char *name, char *text, size_t n_bytes, struct image_list *out) {
     struct image_list list = {.name = strdup(name), .text = text};
     struct parser parser = {.list = &list};
-    status_t status = list.name ? parse_text(&parser, n_bytes) : FAIL(STATUS_NO_MEMORY, "out of memory for list %s", name);
+    status_t status =
+        list.name ? parse_text(&parser, n_bytes) : FAIL(STATUS_NO_MEMORY, "out of memory for list %s", name);
     if (status == STATUS_OK)
         *out = list;
     else
@@ -150,15 +155,18 @@ status_t list_overlap(const struct image_list *a, const struct image_list *b, si
     return STATUS_OK;
 }
 
-static bool begins_with(const char *text, const char *prefix) { return strncmp(text, prefix, strlen(prefix)) == 0; }
+static bool begins_with(const char *text, const char *prefix) {
+    return strncmp(text, prefix, strlen(prefix)) == 0;
+}
 
 struct list_kind list_kind_of(const char *path) {
     static const struct {
         const char *prefix;
         enum list_role role;
     } names[] = {
-        {"labeled_source", LIST_SOURCE},       {"labelled_source", LIST_SOURCE},       {"labeled_target", LIST_LABELLED},
-        {"labelled_target", LIST_LABELLED},    {"unlabeled_target", LIST_UNLABELLED},  {"unlabelled_target", LIST_UNLABELLED},
+        {"labeled_source", LIST_SOURCE},        {"labelled_source", LIST_SOURCE},
+        {"labeled_target", LIST_LABELLED},      {"labelled_target", LIST_LABELLED},
+        {"unlabeled_target", LIST_UNLABELLED},  {"unlabelled_target", LIST_UNLABELLED},
         {"validation_target", LIST_VALIDATION},
     };
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
@@ -166,14 +174,16 @@ struct list_kind list_kind_of(const char *path) {
     for (size_t i = 0; i < ARRAY_LENGTH(names); i++)
         if (begins_with(name, names[i].prefix)) kind.role = names[i].role;
     const char *underscore = strrchr(name, '_');
-    if (underscore && underscore[1] >= '1' && underscore[1] <= '9') kind.n_shots = (int32_t)strtol(underscore + 1, NULL, 10);
+    if (underscore && underscore[1] >= '1' && underscore[1] <= '9')
+        kind.n_shots = (int32_t)strtol(underscore + 1, NULL, 10);
     return kind;
 }
 
 /* Whether the first list must not overlap the second one in an experiment that uses both. */
 static bool must_be_apart(struct list_kind a, struct list_kind b) {
     const bool same_shots = a.n_shots == b.n_shots || a.n_shots == 0 || b.n_shots == 0;
-    if (a.role == LIST_VALIDATION) return b.role == LIST_UNLABELLED; /* 3-shot validation lists serve 1 shot too */
+    if (a.role == LIST_VALIDATION)
+        return b.role == LIST_UNLABELLED; /* 3-shot validation lists serve 1 shot too */
     if (a.role != LIST_LABELLED) return false;
     return b.role == LIST_VALIDATION || (b.role == LIST_UNLABELLED && same_shots);
 }
@@ -187,8 +197,8 @@ status_t list_report_overlaps(const struct image_list *lists, size_t n_lists, si
             TRY(list_overlap(&lists[i], &lists[j], &n));
             if (n == 0) continue;
             n_pairs++;
-            log_global(LOG_WARNING, "%zu of the %zu images of %s are also in %s; left as published", n, lists[i].n_entries,
-                       lists[i].name, lists[j].name);
+            log_global(LOG_WARNING, "%zu of the %zu images of %s are also in %s; left as published", n,
+                       lists[i].n_entries, lists[i].name, lists[j].name);
         }
     }
     if (n_pairs_out) *n_pairs_out = n_pairs;

@@ -21,10 +21,10 @@ struct image_list {
     char *text; /* what the ids point into */
 };
 
-/* Read and parse a list file. STATUS_MISSING; STATUS_BAD_DATA with "FILE:LINE: what" of the first faulty line and the
- * number of further ones. A line is faulty that has no path or no label, a label that is no integer >= -1, an
- * absolute path, a NUL byte, or a path that an earlier line has with another label. A path repeated with the same
- * label is kept once. An empty list is an error. */
+/* Read and parse a list file. STATUS_MISSING; STATUS_BAD_DATA with "FILE:LINE: what" of the first faulty line
+ * and the number of further ones. A line is faulty that has no path or no label, a label that is no integer
+ * >= -1, an absolute path, a NUL byte, or a path that an earlier line has with another label. A path repeated
+ * with the same label is kept once. An empty list is an error. */
 status_t list_read(const char *path, struct image_list *out);
 
 /* The same from memory; `name` stands for the file in messages. */
@@ -43,9 +43,10 @@ struct list_kind {
 };
 struct list_kind list_kind_of(const char *path);
 
-/* Log a warning for every pair of lists that are used together and overlap: validation or labelled images inside an
- * unlabelled list of the same number of shots, labelled images that are also validation images. Published lists
- * have such overlaps; they are reported, not repaired. *n_pairs_out (may be NULL): how many pairs overlap. */
+/* Log a warning for every pair of lists that are used together and overlap: validation or labelled images
+ * inside an unlabelled list of the same number of shots, labelled images that are also validation images.
+ * Published lists have such overlaps; they are reported, not repaired. *n_pairs_out (may be NULL): how many
+ * pairs overlap. */
 status_t list_report_overlaps(const struct image_list *lists, size_t n_lists, size_t *n_pairs_out);
 
 #endif

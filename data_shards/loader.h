@@ -1,8 +1,10 @@
-/* Batches ahead of need: worker threads read, decode, view and normalise; the consumer takes them in step order.
+/* Batches ahead of need: worker threads read, decode, view and normalise; the consumer takes them in step
+ * order.
  *
- * A loader serves *streams* (a split sampled in some way: source, labelled, unlabelled) through *parts* (one view of
- * one stream for one peer: own view, strong view). An image that several parts of its stream want is decoded once.
- * Each part has its own interval of the global batch: rank i of n loads positions interval_part(batch, i, n).
+ * A loader serves *streams* (a split sampled in some way: source, labelled, unlabelled) through *parts* (one
+ * view of one stream for one peer: own view, strong view). An image that several parts of its stream want is
+ * decoded once. Each part has its own interval of the global batch: rank i of n loads positions
+ * interval_part(batch, i, n).
  *
  * Batches depend on (seed, stage, step) and the configuration alone, not on ranks, threads or time. */
 #ifndef DATA_SHARDS_LOADER_H
@@ -21,14 +23,14 @@ enum { LOADER_MAX_STREAMS = 8, LOADER_MAX_PARTS = 32 };
 struct loader_stream {
     const struct split *split; /* borrowed as long as the loader */
     enum sampler_mode mode;
-    uint32_t batch;            /* global */
-    uint8_t id;                /* tells streams of a stage apart when shuffling */
+    uint32_t batch; /* global */
+    uint8_t id;     /* tells streams of a stage apart when shuffling */
     /* SAMPLER_IN_ORDER only: rows [first_row, end_row) of the split are the items; both 0: all rows. */
     size_t first_row, end_row;
 };
 
 struct loader_part {
-    int stream;            /* index into streams */
+    int stream; /* index into streams */
     struct view_spec view;
     uint8_t peer;          /* of the draws; 255: shared by all peers */
     uint8_t view_id;       /* tells several random views of one kind apart */
@@ -45,8 +47,9 @@ struct loader_config {
     uint64_t seed;
     uint8_t stage;
     int64_t first_step, end_step; /* end_step -1: endless */
-    /* The step that random views are drawn for: the batch's own, or, for views that are drawn once for all, always
-     * this one; -1: the batch's own. In-order streams should fix it: their batches are an accident of sizes. */
+    /* The step that random views are drawn for: the batch's own, or, for views that are drawn once for all,
+     * always this one; -1: the batch's own. In-order streams should fix it: their batches are an accident of
+     * sizes. */
     int64_t fixed_view_step;
     enum loader_type type;
     int n_threads; /* >= 1; the caller's default: cores of this rank - 1, at least 1 */
@@ -79,20 +82,20 @@ struct loader_statistics {
 
 struct loader;
 
-/* Check the configuration, allocate everything and start the threads. STATUS_BAD_CONFIG, STATUS_NO_MEMORY. The arrays
- * of the configuration are copied; the splits must stay. */
+/* Check the configuration, allocate everything and start the threads. STATUS_BAD_CONFIG, STATUS_NO_MEMORY.
+ * The arrays of the configuration are copied; the splits must stay. */
 status_t loader_open(const struct loader_config *config, struct loader **out);
 
-/* The next batch, waiting for it; *batch_out NULL after the last step. The batch is owned by the loader and valid
- * until loader_release(); at most n_ahead - 1 may be held while another one is asked for. An image that cannot be
- * read or decoded fails the whole batch: the status and message name it (the first by position, whatever the
- * threads did), no batch is held, and the next call goes on with the step after it. */
+/* The next batch, waiting for it; *batch_out NULL after the last step. The batch is owned by the loader and
+ * valid until loader_release(); at most n_ahead - 1 may be held while another one is asked for. An image that
+ * cannot be read or decoded fails the whole batch: the status and message name it (the first by position,
+ * whatever the threads did), no batch is held, and the next call goes on with the step after it. */
 status_t loader_next(struct loader *loader, struct loader_batch **batch_out);
 
 /* Give a batch back, oldest first. Accepts NULL. */
 void loader_release(struct loader *loader, struct loader_batch *batch);
 
-struct loader_statistics loader_statistics(const struct loader *loader);
+struct loader_statistics loader_statistics(struct loader *loader); /* thread-safe */
 
 /* Stop the threads at once, wait for them and free all. At any time; accepts NULL. */
 void loader_close(struct loader *loader);

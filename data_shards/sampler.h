@@ -1,5 +1,5 @@
-/* Which images form the global batch of a step: a pure function of (seed, stage, stream, step), so that any number of
- * ranks, any interval and any resumed run see the same batches and there is no state to save. */
+/* Which images form the global batch of a step: a pure function of (seed, stage, stream, step), so that any
+ * number of ranks, any interval and any resumed run see the same batches and there is no state to save. */
 #ifndef DATA_SHARDS_SAMPLER_H
 #define DATA_SHARDS_SAMPLER_H
 
@@ -9,10 +9,10 @@
 #include <stdint.h>
 
 enum sampler_mode {
-    SAMPLER_EPOCHS,    /* one endless row of epochs, each a permutation: a batch may span two of them. Small sets are
-                          repeated as needed */
-    SAMPLER_DROP_LAST, /* shuffle, drop the last partial batch, start again (METHOD section 5); a set smaller than the
-                          batch gives batches of its own size */
+    SAMPLER_EPOCHS, /* one endless row of epochs, each a permutation: a batch may span two of them. Small sets
+                       are repeated as needed */
+    SAMPLER_DROP_LAST, /* shuffle, drop the last partial batch, start again (METHOD section 5); a set smaller
+                          than the batch gives batches of its own size */
     SAMPLER_IN_ORDER,  /* step s: items [s * batch, (s+1) * batch), the last one partial, empty behind it */
 };
 
@@ -35,8 +35,9 @@ void sampler_free(struct sampler *sampler); /* accepts a zeroed struct */
 /* Size of the global batch of `step`. */
 uint32_t sampler_batch(const struct sampler *sampler, int64_t step);
 
-/* Items (numbers below n_items) at positions [begin, end) of the global batch of `step`. One thread at a time: the
- * order of the last epoch is kept. */
-status_t sampler_items(struct sampler *sampler, int64_t step, int64_t begin, int64_t end, uint32_t *items_out);
+/* Items (numbers below n_items) at positions [begin, end) of the global batch of `step`. One thread at a
+ * time: the order of the last epoch is kept. */
+status_t sampler_items(struct sampler *sampler, int64_t step, int64_t begin, int64_t end,
+                       uint32_t *items_out);
 
 #endif

@@ -16,7 +16,8 @@ static int by_offset(const void *a, const void *b) {
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
-static status_t hash_range(XXH3_state_t *state, int fd, const char *path, uint64_t begin, uint64_t end, char *buffer) {
+static status_t hash_range(XXH3_state_t *state, int fd, const char *path, uint64_t begin, uint64_t end,
+                           char *buffer) {
     while (begin < end) {
         const size_t n = size_min(CHUNK, (size_t)(end - begin));
         TRY(file_pread_all(fd, buffer, n, begin, path));
@@ -36,7 +37,9 @@ static status_t hash_rest(int fd, const char *path, const struct seal_extent *ex
     CHECK_TO(done, buffer && state, STATUS_NO_MEMORY, "out of memory while checking %s", path);
     XXH3_64bits_reset(state);
     for (size_t i = 0; i < n_extents; i++) {
-        CHECK_TO(done, extents[i].offset >= at && extents[i].offset <= end && extents[i].n_bytes <= end - extents[i].offset,
+        CHECK_TO(done,
+                 extents[i].offset >= at && extents[i].offset <= end &&
+                     extents[i].n_bytes <= end - extents[i].offset,
                  STATUS_BAD_DATA, "%s: damaged: its seal is inconsistent", path);
         TRY_TO(done, hash_range(state, fd, path, at, extents[i].offset, buffer));
         at = extents[i].offset + extents[i].n_bytes;
@@ -96,11 +99,15 @@ status_t seal_check(int fd, const char *path, bool *sealed_out) {
     status_t status;
     uint64_t hash = 0;
     TRY_TO(done, file_pread_all(fd, words, n_words * WORD, begin, path));
-    CHECK_TO(done, XXH3_64bits(words, n_words * WORD) == footer[1] && words[0] == (n_words - 3) / 2 && n_words % 2 == 1,
+    CHECK_TO(done,
+             XXH3_64bits(words, n_words * WORD) == footer[1] && words[0] == (n_words - 3) / 2 &&
+                 n_words % 2 == 1,
              STATUS_BAD_DATA, "%s: damaged: its seal is inconsistent", path);
-    TRY_TO(done, hash_rest(fd, path, (const struct seal_extent *)(words + 1), (size_t)words[0], begin, &hash));
+    TRY_TO(done,
+           hash_rest(fd, path, (const struct seal_extent *)(words + 1), (size_t)words[0], begin, &hash));
     CHECK_TO(done, hash == words[n_words - 2], STATUS_BAD_DATA,
-             "%s: damaged: the description of its datasets does not match its checksum; copy or make the file again",
+             "%s: damaged: the description of its datasets does not match its checksum; copy or make the "
+             "file again",
              path);
     *sealed_out = true;
 done:

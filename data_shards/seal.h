@@ -1,13 +1,14 @@
 /* The seal of a store: a checksum over every byte of the HDF5 file that lies outside the datasets.
  *
- * It is appended behind the end of the HDF5 data, where HDF5 does not look, and verified before HDF5 is asked to
- * read the file at all: the library does not stand up to damaged headers. HDF5 cuts the seal off when it changes
- * the file, so an edited store is an unsealed one, not a damaged one.
+ * It is appended behind the end of the HDF5 data, where HDF5 does not look, and verified before HDF5 is asked
+ * to read the file at all: the library does not stand up to damaged headers. HDF5 cuts the seal off when it
+ * changes the file, so an edited store is an unsealed one, not a damaged one.
  *
- *     [HDF5 data] n_extents | n_extents x {offset, n_bytes} | hash of the rest | seal offset | hash of the seal | magic
+ *     [HDF5 data] n_extents | n_extents x {offset, n_bytes} | hash of the rest | seal offset | hash of the
+ * seal | magic
  *
- * All fields are little-endian uint64, the magic 8 characters. The extents (ascending, disjoint) are the datasets,
- * which have checksums of their own. */
+ * All fields are little-endian uint64, the magic 8 characters. The extents (ascending, disjoint) are the
+ * datasets, which have checksums of their own. */
 #ifndef DATA_SHARDS_SEAL_H
 #define DATA_SHARDS_SEAL_H
 

@@ -7,8 +7,8 @@
  *     id/data, id/offset        relative paths as the lists write them, without NUL
  *     class/data, class/offset  class names in label order
  *
- * Attributes: format "marrs-shard", version 1, domain, encoding "encoded" (files as they were) or "raw" (uint8
- * H,W,C of one size: integers height, width, channels). */
+ * Attributes: format "marrs-shard", version 1, domain, encoding "encoded" (files as they were) or "raw"
+ * (uint8 H,W,C of one size: integers height, width, channels). */
 #ifndef DATA_SHARDS_SHARD_H
 #define DATA_SHARDS_SHARD_H
 
@@ -22,7 +22,8 @@
 #define SHARD_FORMAT  "marrs-shard"
 #define SHARD_VERSION 1
 
-/* ---- writing ------------------------------------------------------------------------------------------------- */
+/* ---- writing
+ * ------------------------------------------------------------------------------------------------- */
 struct shard_description { /* all borrowed until shard_writer_open() returns */
     const char *domain;
     size_t n_images, n_classes;
@@ -35,7 +36,8 @@ struct shard_description { /* all borrowed until shard_writer_open() returns */
 
 struct shard_writer;
 
-status_t shard_writer_open(const char *path, const struct shard_description *description, struct shard_writer **out);
+status_t shard_writer_open(const char *path, const struct shard_description *description,
+                           struct shard_writer **out);
 
 /* The bytes of image i, exactly as many as described. Thread-safe for different i. */
 status_t shard_writer_put(struct shard_writer *writer, size_t i, const void *bytes);
@@ -44,11 +46,13 @@ status_t shard_writer_put(struct shard_writer *writer, size_t i, const void *byt
 status_t shard_writer_commit(struct shard_writer *writer);
 void shard_writer_abandon(struct shard_writer *writer); /* accepts NULL */
 
-/* ---- reading: after opening, thread-safe --------------------------------------------------------------------- */
+/* ---- reading: after opening, thread-safe
+ * --------------------------------------------------------------------- */
 struct shard;
 
-/* Opens and checks everything but the images themselves: offsets ascending and inside, labels inside the class
- * table, all lengths consistent, checksums of all tables. STATUS_BAD_DATA names file, dataset and row. */
+/* Opens and checks everything but the images themselves: offsets ascending and inside, labels inside the
+ * class table, all lengths consistent, checksums of all tables. STATUS_BAD_DATA names file, dataset and row.
+ */
 status_t shard_open(const char *path, struct shard **out);
 void shard_close(struct shard *shard); /* accepts NULL */
 
@@ -72,6 +76,7 @@ struct shard_buffer {
 status_t shard_read(const struct shard *shard, size_t i, bool verify, struct shard_buffer *out);
 
 /* Pixels from bytes that shard_read() gave: decodes, or takes raw ones as they are. */
-status_t shard_decode(const struct shard *shard, size_t i, const struct shard_buffer *bytes, struct image *out);
+status_t shard_decode(const struct shard *shard, size_t i, const struct shard_buffer *bytes,
+                      struct image *out);
 
 #endif

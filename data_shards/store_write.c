@@ -39,7 +39,8 @@ status_t store_writer_open(const char *path, const char *format, int64_t version
     CHECK_TO(fail, w->hash, STATUS_NO_MEMORY, "out of memory while writing %s", path);
     TRY_TO(fail, h5_create(w->target.temporary, &w->file));
     w->fd = open(w->target.temporary, O_RDWR | O_CLOEXEC);
-    CHECK_TO(fail, w->fd >= 0, STATUS_CANT_CREATE, "cannot create %s: %s", w->target.temporary, strerror(errno));
+    CHECK_TO(fail, w->fd >= 0, STATUS_CANT_CREATE, "cannot create %s: %s", w->target.temporary,
+             strerror(errno));
     TRY_TO(fail, store_writer_set_text(w, "format", format));
     TRY_TO(fail, store_writer_set_integer(w, "version", version));
     *out = w;
@@ -50,8 +51,8 @@ fail:
 }
 
 status_t store_writer_set_text(struct store_writer *w, const char *name, const char *text) {
-    CHECK(strlen(text) <= MAX_TEXT_BYTES, STATUS_USAGE, "%s: the text of attribute %s is longer than %d bytes",
-          w->target.path, name, MAX_TEXT_BYTES);
+    CHECK(strlen(text) <= MAX_TEXT_BYTES, STATUS_USAGE,
+          "%s: the text of attribute %s is longer than %d bytes", w->target.path, name, MAX_TEXT_BYTES);
     return h5_write_text(w->file, w->target.path, name, text);
 }
 
@@ -65,8 +66,8 @@ status_t store_writer_set_number(struct store_writer *w, const char *name, doubl
 
 static status_t describe(const struct store_writer *w, const char *name, enum store_type type, int n_dims,
                          const uint64_t *shape, struct store_tensor *t) {
-    CHECK(n_dims >= 0 && n_dims <= STORE_MAX_DIMS, STATUS_USAGE, "%s: tensor %s has %d dimensions, at most %d fit",
-          w->target.path, name, n_dims, STORE_MAX_DIMS);
+    CHECK(n_dims >= 0 && n_dims <= STORE_MAX_DIMS, STATUS_USAGE,
+          "%s: tensor %s has %d dimensions, at most %d fit", w->target.path, name, n_dims, STORE_MAX_DIMS);
     size_t n_elem = 1, n_bytes = 0;
     bool fits = true;
     *t = (struct store_tensor){.name = name, .type = type, .n_dims = n_dims};
@@ -74,8 +75,8 @@ static status_t describe(const struct store_writer *w, const char *name, enum st
         t->shape[d] = shape[d];
         fits = fits && size_mul(n_elem, (size_t)shape[d], &n_elem);
     }
-    CHECK(fits && size_mul(n_elem, store_type_bytes(type), &n_bytes), STATUS_USAGE, "%s: tensor %s is too large",
-          w->target.path, name);
+    CHECK(fits && size_mul(n_elem, store_type_bytes(type), &n_bytes), STATUS_USAGE,
+          "%s: tensor %s is too large", w->target.path, name);
     t->n_elem = n_elem;
     t->n_bytes = n_bytes;
     return STATUS_OK;
@@ -85,7 +86,8 @@ static status_t describe(const struct store_writer *w, const char *name, enum st
 static status_t finish_current(struct store_writer *w) {
     if (!w->current_name) return STATUS_OK;
     CHECK(w->n_written == w->current.n_bytes, STATUS_INTERNAL, "%s: tensor %s got %llu of its %llu bytes",
-          w->target.path, w->current_name, (unsigned long long)w->n_written, (unsigned long long)w->current.n_bytes);
+          w->target.path, w->current_name, (unsigned long long)w->n_written,
+          (unsigned long long)w->current.n_bytes);
     if (w->n_written % w->block_bytes != 0) w->hashes[w->n_hashes++] = XXH3_64bits_digest(w->hash);
     const status_t status =
         h5_write_hashes(w->file, w->target.path, w->current_name, w->hashes, w->n_hashes, w->block_bytes);
@@ -151,7 +153,8 @@ status_t store_writer_put(struct store_writer *w, const char *name, enum store_t
     return store_writer_append(w, data, (size_t)w->current.n_bytes);
 }
 
-status_t store_writer_write_at(struct store_writer *w, uint64_t file_offset, const void *data, size_t n_bytes) {
+status_t store_writer_write_at(struct store_writer *w, uint64_t file_offset, const void *data,
+                               size_t n_bytes) {
     return file_pwrite_all(w->fd, data, n_bytes, file_offset, w->target.temporary);
 }
 

@@ -1,5 +1,5 @@
-// Stores: what is written is read back; partial rows; replacement; damage at random offsets is found and named.
-// LIMIT 60
+// Stores: what is written is read back; partial rows; replacement; damage at random offsets is found and
+// named. LIMIT 60
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +25,8 @@ static void write_store(const char *to) {
     assert_ok(store_writer_set_number(w, "tau", 0.85));
     const uint64_t shape[2] = {ROWS, COLUMNS};
     assert_ok(store_writer_begin(w, "group/big", STORE_F32, 2, shape));
-    for (int i = 0; i < ROWS; i += 500) assert_ok(store_writer_append(w, big + i * COLUMNS, 500 * COLUMNS * sizeof(float)));
+    for (int i = 0; i < ROWS; i += 500)
+        assert_ok(store_writer_append(w, big + i * COLUMNS, 500 * COLUMNS * sizeof(float)));
     const uint64_t five = 5, none = 0;
     assert_ok(store_writer_put(w, "group/deep/labels", STORE_I32, 1, &five, (int32_t[]){1, -1, 2, 3, 4}));
     assert_ok(store_writer_put(w, "half", STORE_BF16, 1, &five, (uint16_t[]){1, 2, 3, 4, 5}));
@@ -72,8 +73,10 @@ static void read_back(void **state) {
     assert_ok(store_reader_require(r, "scalar", STORE_U64, 0, NULL, &t));
     assert_ok(store_reader_read(r, t, &scalar));
     assert_int_equal(scalar, 99);
-    assert_fails(store_reader_require(r, "half", STORE_F32, 1, &(uint64_t){5}, &t), STATUS_BAD_DATA, "is bf16, expected f32");
-    assert_fails(store_reader_require(r, "half", STORE_BF16, 1, &(uint64_t){6}, &t), STATUS_BAD_DATA, "(5), expected (6)");
+    assert_fails(store_reader_require(r, "half", STORE_F32, 1, &(uint64_t){5}, &t), STATUS_BAD_DATA,
+                 "is bf16, expected f32");
+    assert_fails(store_reader_require(r, "half", STORE_BF16, 1, &(uint64_t){6}, &t), STATUS_BAD_DATA,
+                 "(5), expected (6)");
     assert_fails(store_reader_require(r, "x", STORE_F32, 0, NULL, &t), STATUS_BAD_DATA, "x is missing");
     store_reader_close(r);
 }
@@ -121,7 +124,9 @@ static void damage_is_found(void **state) {
     struct rng rng = rng_start((struct rng_key){.seed = 11, .purpose = RNG_TEST});
     for (int i = 0; i < 600; i++) {
         /* Half of the flips hit the last 16 KiB or the first 2: headers, attributes, seal. */
-        const size_t at = i % 4 == 0 ? rng_below(&rng, 2048) : i % 4 == 1 ? n - 1 - rng_below(&rng, 16384) : rng_below(&rng, (uint32_t)n);
+        const size_t at = i % 4 == 0   ? rng_below(&rng, 2048)
+                          : i % 4 == 1 ? n - 1 - rng_below(&rng, 16384)
+                                       : rng_below(&rng, (uint32_t)n);
         const char flip = (char)(1 << rng_below(&rng, 8));
         bytes[at] ^= flip;
         const size_t length = i % 10 == 9 ? rng_below(&rng, (uint32_t)n) : n;
@@ -145,7 +150,8 @@ static void damage_is_found(void **state) {
     fclose(f);
     float row[COLUMNS];
     assert_ok(store_reader_read_rows(r, t, 0, 1, row));
-    assert_fails(store_reader_read_rows(r, t, 2000, 1, row), STATUS_BAD_DATA, "dataset group/big is damaged: rows 1");
+    assert_fails(store_reader_read_rows(r, t, 2000, 1, row), STATUS_BAD_DATA,
+                 "dataset group/big is damaged: rows 1");
     assert_fails(store_reader_verify(r, t, NULL), STATUS_BAD_DATA, "group/big");
     store_reader_close(r);
 }
@@ -168,6 +174,7 @@ static int tear_down(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(read_back), cmocka_unit_test(refusals), cmocka_unit_test(damage_is_found)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(read_back), cmocka_unit_test(refusals),
+                                       cmocka_unit_test(damage_is_found)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
