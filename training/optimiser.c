@@ -138,9 +138,9 @@ static status_t apply(struct optimiser *optimiser, double lr) {
         step.first_step = optimiser->n_steps == 0;
         return net_ops(net)->sgd(net_backend(net), &step);
     }
-    step.beta1 = (float)settings->betas.items[0];
-    step.beta2 = (float)settings->betas.items[1];
-    step.eps = (float)settings->eps;
+    step.beta1 = settings->betas.items[0];
+    step.beta2 = settings->betas.items[1];
+    step.eps = settings->eps;
     step.state2 = optimiser->states[1];
     return net_ops(net)->adamw(net_backend(net), &step);
 }

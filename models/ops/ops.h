@@ -276,7 +276,7 @@ struct optimiser_step {
     float lr;
     float momentum;
     bool nesterov, first_step; /* SGD */
-    float beta1, beta2, eps;   /* AdamW */
+    double beta1, beta2, eps;  /* AdamW; 1 - 0.999f would be off by 1e-5, so in double */
     int64_t t;                 /* AdamW: number of this step, from 1 */
     float *params;
     const float *grads;

@@ -42,7 +42,7 @@ static status_t ref_adamw(struct backend *be, const struct optimiser_step *a) {
     (void)be;
     if (a->skip && *a->skip) return STATUS_OK;
     const double grad_scale = a->grad_scale ? real_at(a->grad_scale, 0) : 1.0;
-    const double b1 = (double)a->beta1, b2 = (double)a->beta2;
+    const double b1 = a->beta1, b2 = a->beta2;
     const double c1 = 1.0 - pow(b1, (double)a->t), c2 = 1.0 - pow(b2, (double)a->t);
     for (int32_t k = 0; k < a->n_segments; k++) {
         const struct optimiser_segment *s = &a->segments[k];
@@ -54,7 +54,7 @@ static status_t ref_adamw(struct backend *be, const struct optimiser_step *a) {
             set_real(a->state1, i - a->begin, m);
             set_real(a->state2, i - a->begin, v);
             const double p = real_at(a->params, i) * (1.0 - lr * (double)s->weight_decay);
-            set_parameter(a, i, p - lr / c1 * m / (sqrt(v) / sqrt(c2) + (double)a->eps));
+            set_parameter(a, i, p - lr / c1 * m / (sqrt(v) / sqrt(c2) + a->eps));
         }
     }
     return STATUS_OK;
