@@ -76,6 +76,13 @@ const struct net_param *net_param(const struct net *net, int32_t index) { return
 int64_t net_n_elem(const struct net *net) { return net->table.n_elem; }
 int64_t net_n_buffer_elem(const struct net *net) { return net->table.n_buffer_elem; }
 int32_t net_n_features(const struct net *net) { return net->n_features; }
+int32_t net_first_trained_layer(const struct net *net) { return net->first_trained_layer; }
+
+void net_input_size(const struct net *net, int32_t *height, int32_t *width) {
+    *height = net->height;
+    *width = net->width;
+}
+
 float *net_params(struct net *net) { return net->params; }
 float *net_grads(struct net *net) { return net->grads; }
 float *net_buffers(struct net *net) { return net->buffers; }
