@@ -53,4 +53,8 @@ const struct ops ops_cpu = {
     .adamw = cpu_adamw,
     .square_sum = cpu_square_sum,
     .clip_factor = cpu_clip_factor,
+    .mask_sum = host_mask_sum,
+    .mean_scale = host_mean_scale,
+    .pseudo_pack = host_pseudo_pack,
+    .pseudo_unpack = host_pseudo_unpack,
 };

@@ -15,12 +15,12 @@ INLINE vf v_sqrt(vf x) {
 }
 
 /* What both rules do with a new parameter value besides keeping it. */
-INLINE void keep(const struct optimiser_step *a, int64_t i, vf p, int64_t n) {
+INLINE void keep(const struct optimiser_step *a, int64_t i, int64_t j, vf p, int64_t n) {
     store_part(a->params, i, p, n, DTYPE_F32);
     if (a->shadow) store_part(a->shadow, i, p, n, DTYPE_BF16);
     if (!a->ema) return;
-    vf e = load_part(a->ema, i, n, DTYPE_F32);
-    store_part(a->ema, i, e * a->ema_decay + p * (1.0f - a->ema_decay), n, DTYPE_F32);
+    vf e = load_part(a->ema, j, n, DTYPE_F32);
+    store_part(a->ema, j, e * a->ema_decay + p * (1.0f - a->ema_decay), n, DTYPE_F32);
 }
 
 /* The part of segment s within elements [begin, end) of the flat buffer; false: none. */
@@ -45,7 +45,7 @@ void SIMD_NAME(kernel_sgd)(const void *arguments, int64_t begin, int64_t end, in
             vf g = load_part(a->grads, i, n, DTYPE_F32) * args->grad_scale + p * decay;
             vf v = a->first_step ? g : load_part(a->state1, j, n, DTYPE_F32) * a->momentum + g;
             store_part(a->state1, j, v, n, DTYPE_F32);
-            keep(a, i, p - (a->nesterov ? g + v * a->momentum : v) * lr, n);
+            keep(a, i, j, p - (a->nesterov ? g + v * a->momentum : v) * lr, n);
         }
     }
 }
@@ -70,7 +70,7 @@ void SIMD_NAME(kernel_adamw)(const void *arguments, int64_t begin, int64_t end, 
             store_part(a->state1, j, m, n, DTYPE_F32);
             store_part(a->state2, j, v, n, DTYPE_F32);
             vf p = load_part(a->params, i, n, DTYPE_F32) * shrink;
-            keep(a, i, p - m * step / (v_sqrt(v) * correction2 + a->eps), n);
+            keep(a, i, j, p - m * step / (v_sqrt(v) * correction2 + a->eps), n);
         }
     }
 }
