@@ -188,7 +188,27 @@ static void checking(void **state) {
     ref_backend_close(inner);
 }
 
+static void cpu(void **state) {
+    (void)state;
+    struct golden_backend b = {.ops = &ops_cpu};
+    assert_ok(cpu_backend_open(2, &b.be));
+    check_all(b);
+    cpu_backend_close(b.be);
+}
+
+static void checking_cpu(void **state) {
+    (void)state;
+    struct backend *inner;
+    struct golden_backend b = {.ops = &ops_checked};
+    assert_ok(cpu_backend_open(2, &inner));
+    assert_ok(checked_backend_open(&ops_cpu, inner, &b.be));
+    check_all(b);
+    assert_ok(checked_backend_close(b.be));
+    cpu_backend_close(inner);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(reference), cmocka_unit_test(checking)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(reference), cmocka_unit_test(checking),
+                                       cmocka_unit_test(cpu), cmocka_unit_test(checking_cpu)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

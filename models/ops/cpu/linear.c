@@ -14,12 +14,13 @@ static int64_t residual_rows(const struct linear *a) {
 
 size_t cpu_linear_scratch(struct backend *be, const struct linear *a, bool train) {
     struct carve c = {0};
-    if (a->row_scale) carve(&c, (size_t)(residual_rows(a) * a->out) * 4); /* z of a block */
+    const bool residual = a->epilogue == LINEAR_RESIDUAL; /* pointers, row_scale among them, are not known yet */
+    if (residual) carve(&c, (size_t)(residual_rows(a) * a->out) * 4); /* z of a block */
     if (!train) return c.used;
     size_t forward = c.used;
     c.used = 0;
-    if (a->row_scale) carve(&c, (size_t)(a->rows * a->out) * dtype_bytes(a->dtype)); /* g */
-    carve(&c, (size_t)(be->n_threads * a->out) * 4);                                 /* sums of g */
+    if (residual) carve(&c, (size_t)(a->rows * a->out) * dtype_bytes(a->dtype)); /* g */
+    carve(&c, (size_t)(be->n_threads * a->out) * 4);                             /* sums of g */
     return c.used > forward ? c.used : forward;
 }
 

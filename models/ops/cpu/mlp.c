@@ -14,7 +14,7 @@ static int64_t block_rows(const struct mlp *a) {
     return rows < a->rows ? rows : a->rows;
 }
 
-/* Scratch memory of one block; the same layout serves to count it. */
+/* Scratch memory of one block; the same layout serves to count it, when no pointer is known yet. */
 struct forward_scratch {
     void *h;  /* (rows, hidden) */
     float *z; /* (rows, C), drop-path only */
@@ -24,12 +24,12 @@ static struct forward_scratch forward_scratch(const struct mlp *a, struct carve 
     struct forward_scratch s = {0};
     int64_t rows = block_rows(a);
     s.h = carve(c, (size_t)(rows * a->hidden) * dtype_bytes(a->dtype));
-    if (a->row_scale) s.z = carve(c, (size_t)(rows * a->channels) * 4);
+    s.z = carve(c, (size_t)(rows * a->channels) * 4);
     return s;
 }
 
 struct backward_scratch {
-    void *g, *scaled;       /* (rows, C): row_scale*dy, gamma*row_scale*dy; NULL where it is dy itself */
+    void *g, *scaled;       /* (rows, C): row_scale*dy, gamma*row_scale*dy; unused where that is dy itself */
     void *h, *dh;           /* (rows, hidden) */
     float *m;               /* (C, hidden) g^T h, with layer scale only */
     float *hidden_sums;     /* a row of `hidden` a thread */
@@ -42,11 +42,11 @@ static struct backward_scratch backward_scratch(const struct backend *be, const 
     int64_t rows = block_rows(a);
     size_t wide = (size_t)(rows * a->hidden) * dtype_bytes(a->dtype);
     size_t narrow = (size_t)(rows * a->channels) * dtype_bytes(a->dtype);
-    if (a->row_scale) s.g = carve(c, narrow);
-    if (a->gamma) s.scaled = carve(c, narrow);
+    s.g = carve(c, narrow);
+    s.scaled = carve(c, narrow);
     s.h = carve(c, wide);
     s.dh = carve(c, wide);
-    if (a->gamma) s.m = carve(c, (size_t)(a->channels * a->hidden) * 4);
+    s.m = carve(c, (size_t)(a->channels * a->hidden) * 4);
     s.hidden_sums = carve(c, (size_t)(be->n_threads * a->hidden) * 4);
     s.g_sums = carve(c, (size_t)(be->n_threads * a->channels) * 4);
     s.sum_g = carve(c, (size_t)a->channels * 4);
@@ -111,13 +111,13 @@ static void output_grad(struct backend *be, const struct mlp *a, const struct ml
     const void *dy = offset_of(grad->dy, row * a->channels, a->dtype);
     struct scale_rows_arguments k = {.type = a->dtype, .n = a->channels, .rows_per_image = a->rows_per_image,
                                      .first_row = row, .dy = dy, .row_scale = a->row_scale,
-                                     .column_scale = a->gamma, .g = s->g, .scaled = s->scaled,
-                                     .partial = s->g_sums};
+                                     .column_scale = a->gamma, .g = a->row_scale ? s->g : NULL,
+                                     .scaled = a->gamma ? s->scaled : NULL, .partial = s->g_sums};
     double cost = 0.4 * (double)a->channels;
     parallel_for(be, n, cost, SIMD_PICK(kernel_scale_rows), &k);
     add_partials(s->sum_g, s->g_sums, parallel_parts(be, n, cost), a->channels, a->channels, NULL);
-    *g = s->g ? s->g : dy;
-    *scaled = s->scaled ? s->scaled : *g;
+    *g = a->row_scale ? s->g : dy;
+    *scaled = a->gamma ? s->scaled : *g;
 }
 
 /* h and the gradient of `pre` (in s->dh) of a block, and db1. */
