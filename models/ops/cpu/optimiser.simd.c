@@ -38,7 +38,7 @@ void SIMD_NAME(kernel_sgd)(const void *arguments, int64_t begin, int64_t end, in
     for (int32_t s = 0; s < a->n_segments; s++) {
         int64_t first, last;
         if (!segment_part(&a->segments[s], a->begin + begin, a->begin + end, &first, &last)) continue;
-        float lr = a->lr * a->segments[s].lr_scale, decay = a->segments[s].weight_decay;
+        float lr = (float)(a->lr * a->segments[s].lr_scale), decay = a->segments[s].weight_decay;
         for (int64_t i = first; i < last; i += VL) {
             int64_t n = last - i, j = i - a->begin;
             vf p = load_part(a->params, i, n, DTYPE_F32);
@@ -54,23 +54,26 @@ void SIMD_NAME(kernel_adamw)(const void *arguments, int64_t begin, int64_t end, 
     (void)part;
     const struct optimiser_arguments *args = arguments;
     const struct optimiser_step *a = args->a;
-    float correction1 = (float)(1.0 / (1.0 - pow(a->beta1, (double)a->t)));
-    float correction2 = (float)(1.0 / sqrt(1.0 - pow(a->beta2, (double)a->t)));
+    float correction1 = (float)(1.0 / (1.0 - pow((double)a->beta1, (double)a->t)));
+    float correction2 = (float)(1.0 / sqrt(1.0 - pow((double)a->beta2, (double)a->t)));
+    float beta2 = (float)a->beta2, rest1 = (float)(1.0 - (double)a->beta1), rest2 = (float)(1.0 - (double)a->beta2);
+    float eps = (float)a->eps;
     for (int32_t s = 0; s < a->n_segments; s++) {
         int64_t first, last;
         if (!segment_part(&a->segments[s], a->begin + begin, a->begin + end, &first, &last)) continue;
-        float lr = a->lr * a->segments[s].lr_scale, shrink = 1.0f - lr * a->segments[s].weight_decay;
+        float lr = (float)(a->lr * a->segments[s].lr_scale);
+        float shrink = (float)(1.0 - (double)lr * a->segments[s].weight_decay);
         float step = lr * correction1;
         for (int64_t i = first; i < last; i += VL) {
             int64_t n = last - i, j = i - a->begin;
             vf g = load_part(a->grads, i, n, DTYPE_F32) * args->grad_scale;
             vf m = load_part(a->state1, j, n, DTYPE_F32), v = load_part(a->state2, j, n, DTYPE_F32);
-            m += (g - m) * (1.0f - a->beta1);
-            v = v * a->beta2 + g * g * (1.0f - a->beta2);
+            m += (g - m) * rest1;
+            v = v * beta2 + g * g * rest2;
             store_part(a->state1, j, m, n, DTYPE_F32);
             store_part(a->state2, j, v, n, DTYPE_F32);
             vf p = load_part(a->params, i, n, DTYPE_F32) * shrink;
-            keep(a, i, j, p - m * step / (v_sqrt(v) * correction2 + a->eps), n);
+            keep(a, i, j, p - m * step / (v_sqrt(v) * correction2 + eps), n);
         }
     }
 }
