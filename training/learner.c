@@ -77,3 +77,16 @@ status_t learner_update(struct learner *l, double lr, struct optimiser_outcome *
     TRY(buckets_gather_parameters(l->buckets, net_params(l->net), &l->gather_s));
     return net_refresh_shadow(l->net);
 }
+
+status_t learner_gather_state(struct learner *l, int32_t index, float *full) {
+    const struct interval part = buckets_shard(l->buckets);
+    TRY(net_ops(l->net)->copy(net_backend(l->net), full + part.begin, optimiser_state(l->optimiser, index),
+                              (size_t)interval_length(part) * sizeof(float)));
+    return l->sharded ? buckets_gather_parameters(l->buckets, full, NULL) : STATUS_OK;
+}
+
+status_t learner_scatter_state(struct learner *l, int32_t index, const float *full) {
+    const struct interval part = buckets_shard(l->buckets);
+    return net_ops(l->net)->copy(net_backend(l->net), optimiser_state(l->optimiser, index), full + part.begin,
+                                 (size_t)interval_length(part) * sizeof(float));
+}

@@ -41,6 +41,13 @@ status_t learner_backward(struct learner *learner, struct pass *pass, bool last)
 /* Wait for the sums over the group, update, gather (ZeRO-1). */
 status_t learner_update(struct learner *learner, double lr, struct optimiser_outcome *outcome);
 
+/* One state of the optimiser (optimiser_state()) as a whole flat buffer: full (n_elem of the net), backend memory, "=" on
+ * every rank. Padding between parameters may hold anything of the state. Collective over the group. */
+status_t learner_gather_state(struct learner *learner, int32_t index, float *full);
+
+/* The reverse, local: this rank's part out of a whole buffer. */
+status_t learner_scatter_state(struct learner *learner, int32_t index, const float *full);
+
 /* Sums over a group as callbacks; `group` is a struct comm *. */
 status_t group_sum_f64(void *group, double *values, int64_t n);
 status_t group_sum_f32(void *group, float *values, int64_t n);

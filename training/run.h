@@ -6,23 +6,14 @@
 #define TRAINING_RUN_H
 
 #include "comm/comm.h"
-#include "data_shards/shard_set.h"
 #include "data_shards/view.h"
 #include "models/net.h"
 #include "training/metrics.h"
 #include "training/results.h"
+#include "training/run_data.h"
 #include "training/settings.h"
 
 #include <signal.h>
-
-/* The images of a run. Image numbers count on from the source domain to the target domain. */
-struct run_data {
-    struct shard_set *source_set, *target_set;
-    struct split source, labelled, unlabelled, validation;
-    struct split unlabelled_only;  /* unlabelled without validation images; equal to unlabelled where they do not meet */
-    bool overlap;                  /* they do meet */
-    int32_t n_classes;
-};
 
 /* One peer as a rank sees it. */
 struct run_peer {
