@@ -160,8 +160,7 @@ static status_t put_numbers(struct store_writer *writer, enum stage stage, int64
     TRY(store_writer_set_integer(writer, "step", step));
     TRY(store_writer_set_integer(writer, "n_steps", optimiser_n_steps(optimiser)));
     TRY(store_writer_set_integer(writer, "best_step", c->best_step));
-    TRY(store_writer_set_number(writer, "best_accuracy", c->best_accuracy));
-    return store_writer_set_integer(writer, "metrics_position", c->metrics_position);
+    return store_writer_set_number(writer, "best_accuracy", c->best_accuracy);
 }
 
 /* All ranks of the group come here: gathering a sharded state is collective; only the group's rank 0 writes, and its
@@ -248,14 +247,13 @@ static status_t verify_file(const struct run *run, enum stage stage, int64_t ste
 }
 
 struct numbers {
-    int64_t n_steps, best_step, metrics_position;
+    int64_t n_steps, best_step;
     double best_accuracy;
 };
 
 static status_t read_numbers(const struct store_reader *reader, struct numbers *n) {
     CHECK(store_reader_integer(reader, "n_steps", &n->n_steps) &&
               store_reader_integer(reader, "best_step", &n->best_step) &&
-              store_reader_integer(reader, "metrics_position", &n->metrics_position) &&
               store_reader_number(reader, "best_accuracy", &n->best_accuracy),
           STATUS_BAD_DATA, "%s lacks the step counts", store_reader_path(reader));
     return STATUS_OK;
@@ -288,7 +286,6 @@ static status_t fill(const struct store_reader *reader, struct checkpoint *c, fl
     optimiser_set_n_steps(c->learner->optimiser, n.n_steps, 0);
     c->best_step = n.best_step;
     c->best_accuracy = n.best_accuracy;
-    c->metrics_position = n.metrics_position;
     return STATUS_OK;
 }
 
@@ -344,15 +341,20 @@ static status_t candidate(struct run *run, enum stage stage, const char *name, s
     return comm_broadcast(comm_host_side(run->world), 0, step, 1, COMM_I64);
 }
 
-status_t checkpoint_resume(struct run *run, enum stage stage, struct checkpoint *checkpoints, int32_t n, int64_t *step) {
+status_t checkpoint_find(struct run *run, enum stage stage, const struct checkpoint *checkpoints, int32_t n, int64_t *step) {
     for (size_t i = 0;; i++) {
-        bool whole;
+        bool whole = false;
         TRY(candidate(run, stage, checkpoints[0].name, i, step));
-        if (*step < 0) return STATUS_OK;
+        if (*step < 0) break;
         TRY(all_whole(run, stage, *step, checkpoints, n, &whole));
-        if (!whole) continue;
-        for (int32_t c = 0; c < n; c++)
-            if (checkpoints[c].group) TRY(read_file(run, stage, *step, &checkpoints[c]));
-        return STATUS_OK;
+        if (whole) return STATUS_OK;
     }
+    *step = 0;
+    return STATUS_OK;
+}
+
+status_t checkpoint_load(struct run *run, enum stage stage, int64_t step, struct checkpoint *checkpoints, int32_t n) {
+    for (int32_t c = 0; c < n; c++)
+        if (checkpoints[c].group) TRY(read_file(run, stage, step, &checkpoints[c]));
+    return STATUS_OK;
 }

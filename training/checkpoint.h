@@ -6,7 +6,7 @@
  *   param/<name>, buffer/<name>      weights in the framework's layout, fp32
  *   state/<state>/<name>             optimiser: momentum | m, v | ema
  *   best/param/<name>, best/buffer/<name>  the weights kept so far, if any
- *   attributes: stage, step, n_steps, n_skipped, best_step, best_accuracy, metrics_position
+ *   attributes: stage, step, n_steps, best_step, best_accuracy
  * There is no state of random numbers or of the loader: both are functions of (seed, stage, step). */
 #ifndef TRAINING_CHECKPOINT_H
 #define TRAINING_CHECKPOINT_H
@@ -32,7 +32,6 @@ struct checkpoint {
     struct weights_copy *best; /* valid when best_step >= 0 */
     int64_t best_step;         /* -1: none yet */
     double best_accuracy;
-    int64_t metrics_position;  /* of rank 0 of the world; 0 elsewhere */
 };
 
 /* Save step `step` (the number of steps done) and remove all but the newest checkpoint.keep of this stage and name. Groups
@@ -40,10 +39,12 @@ struct checkpoint {
  * returned. Collective over checkpoint->group. */
 status_t checkpoint_write(struct run *run, enum stage stage, int64_t step, const struct checkpoint *checkpoint);
 
-/* The newest step of `stage` for which every name has a whole, undamaged file: each of this rank's checkpoints
- * [n] is then filled from it (net, learner, best, numbers) and *step set; -1: none, nothing changed. A damaged one is
- * named and passed over. Collective over the world; all names of the stage are given, on ranks outside a group with
- * group = NULL. */
-status_t checkpoint_resume(struct run *run, enum stage stage, struct checkpoint *checkpoints, int32_t n, int64_t *step);
+/* The newest step of `stage` for which every name has a whole, undamaged file; 0: none. A damaged one is named and
+ * passed over. Only name and group of the checkpoints [n] are used; all names of the stage are given, with group =
+ * NULL on ranks outside a group. Collective over the world. */
+status_t checkpoint_find(struct run *run, enum stage stage, const struct checkpoint *checkpoints, int32_t n, int64_t *step);
+
+/* Fill this rank's checkpoints (net, learner, best, numbers) from the files of `step`. Collective over the world. */
+status_t checkpoint_load(struct run *run, enum stage stage, int64_t step, struct checkpoint *checkpoints, int32_t n);
 
 #endif

@@ -170,20 +170,20 @@ static status_t add_deep_coral(struct cotrain_peer *p, const struct cotrain_step
         &p->coral);
 }
 
-status_t cotrain_backward(struct cotrain_peer *p, const struct cotrain_step *step) {
+status_t cotrain_backward(struct cotrain_peer *p, const struct cotrain_step *step, bool first, bool last) {
     if (p->options.warmup) {
         TRY(cotrain_loss_warmup(&p->loss, &p->buffers));
     } else {
         TRY(cotrain_loss_terms(&p->loss, &p->buffers));
         TRY(add_deep_coral(p, step));
     }
-    TRY(learner_begin(&p->learner));
+    if (first) TRY(learner_begin(&p->learner));
     if (p->own) TRY(learner_backward(&p->learner, p->own, false));
-    return learner_backward(&p->learner, p->rest, true);
+    return learner_backward(&p->learner, p->rest, last);
 }
 
-status_t cotrain_update(struct cotrain_peer *p, const struct cotrain_step *step, struct optimiser_outcome *outcome) {
-    return learner_update(&p->learner, step->lr, outcome);
+status_t cotrain_update(struct cotrain_peer *p, double lr, struct optimiser_outcome *outcome) {
+    return learner_update(&p->learner, lr, outcome);
 }
 
 static void count_agreement(const int32_t *label, const uint8_t *mask, const struct pseudo_label *other, float tau,

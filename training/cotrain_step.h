@@ -60,15 +60,16 @@ status_t cotrain_set_labels(struct cotrain_peer *peer, enum step_input input, co
 struct cotrain_step {
     float weight[LOSS_N_TERMS];
     float smoothing, tau, tau_source;
-    double lr;
     struct rng_key rng;            /* for drop-path */
     const uint32_t *host_items[N_INPUTS]; /* global image numbers of this rank's rows, for drop-path; NULL: none needed */
 };
 
 status_t cotrain_forward_own(struct cotrain_peer *peer, const struct cotrain_step *step);
 status_t cotrain_forward_rest(struct cotrain_peer *peer, const struct cotrain_step *step);
-status_t cotrain_backward(struct cotrain_peer *peer, const struct cotrain_step *step);
-status_t cotrain_update(struct cotrain_peer *peer, const struct cotrain_step *step, struct optimiser_outcome *outcome);
+/* first, last: of the micro-batches that make one step (both true without accumulation): gradients start at zero
+ * with the first, are reduced with the last. Weights are the caller's to divide by the number of micro-batches. */
+status_t cotrain_backward(struct cotrain_peer *peer, const struct cotrain_step *step, bool first, bool last);
+status_t cotrain_update(struct cotrain_peer *peer, double lr, struct optimiser_outcome *outcome);
 
 /* What this rank's rows gave, for logs; host memory. Waits for the device. Add up over the group, then divide with
  * cotrain_loss_means(). */

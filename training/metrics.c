@@ -21,36 +21,20 @@ struct metrics {
     bool failed; /* a field of this record could not be added */
 };
 
-/* Length of the whole lines at the start of the file, at most `limit` (-1: no limit). */
-static status_t whole_lines(const char *path, int64_t limit, int64_t *out) {
-    char *bytes;
-    size_t n;
-    *out = 0;
-    if (!file_exists(path)) return STATUS_OK;
-    TRY(file_read_all(path, SIZE_MAX / 4, &bytes, &n));
-    if (limit >= 0 && (size_t)limit < n) n = (size_t)limit;
-    while (n > 0 && bytes[n - 1] != '\n') n--;
-    free(bytes);
-    *out = (int64_t)n;
-    return STATUS_OK;
-}
-
-status_t metrics_open(const char *path, int64_t position, bool writes, struct metrics **out) {
+status_t metrics_open(const char *path, bool writes, struct metrics **out) {
     if (!writes) {
         *out = NULL;
         return STATUS_OK;
     }
-    int64_t keep;
-    TRY(whole_lines(path, position, &keep));
     struct metrics *m = calloc(1, sizeof *m);
     CHECK(m, STATUS_NO_MEMORY, "out of memory for %s", path);
     status_t status = STATUS_OK;
-    m->fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-    CHECK_TO(fail, m->fd >= 0, STATUS_CANT_CREATE, "cannot open %s: %s", path, strerror(errno));
-    CHECK_TO(fail, ftruncate(m->fd, (off_t)keep) == 0, STATUS_IO, "cannot cut %s: %s", path, strerror(errno));
-    m->position = keep;
+    m->fd = -1;
     m->path = strdup(path);
     CHECK_TO(fail, m->path, STATUS_NO_MEMORY, "out of memory for %s", path);
+    m->fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    CHECK_TO(fail, m->fd >= 0, STATUS_CANT_CREATE, "cannot open %s: %s", path, strerror(errno));
+    TRY_TO(fail, metrics_cut(m, "", 0)); /* no stage has that name: keeps all whole lines */
     *out = m;
     return STATUS_OK;
 fail:
@@ -66,7 +50,31 @@ void metrics_close(struct metrics *m) {
     free(m);
 }
 
-int64_t metrics_position(const struct metrics *m) { return m ? m->position : 0; }
+/* Is this line a record of `stage` at or behind first_step? */
+static bool is_behind(const char *line, size_t n, const char *stage, int64_t first_step) {
+    json_t *record = json_loadb(line, n, 0, NULL);
+    const char *name = json_string_value(json_object_get(record, "stage"));
+    const bool behind =
+        name && strcmp(name, stage) == 0 && json_integer_value(json_object_get(record, "step")) >= first_step;
+    json_decref(record);
+    return behind;
+}
+
+status_t metrics_cut(struct metrics *m, const char *stage, int64_t first_step) {
+    if (!m) return STATUS_OK;
+    char *bytes;
+    size_t n, keep = 0;
+    TRY(file_read_all(m->path, SIZE_MAX / 4, &bytes, &n));
+    while (keep < n) {
+        const char *end = memchr(bytes + keep, '\n', n - keep);
+        if (!end || is_behind(bytes + keep, (size_t)(end - bytes) - keep, stage, first_step)) break;
+        keep = (size_t)(end - bytes) + 1;
+    }
+    free(bytes);
+    CHECK(ftruncate(m->fd, (off_t)keep) == 0, STATUS_IO, "cannot cut %s: %s", m->path, strerror(errno));
+    m->position = (int64_t)keep;
+    return STATUS_OK;
+}
 
 static json_t *number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
 

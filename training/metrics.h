@@ -1,8 +1,7 @@
 /* What a run writes about itself while it runs: metrics.jsonl, and a line for the person who watches.
  *
  * Rank 0 alone writes; on other ranks every call does nothing. A record goes out in one write(), so a reader never
- * sees half a line but at the very end of a killed run; metrics_open() cuts such a rest, and whatever lies behind
- * the position of the checkpoint that the run goes on from. */
+ * sees half a line but at the very end of a killed run; metrics_open() cuts such a rest. */
 #ifndef TRAINING_METRICS_H
 #define TRAINING_METRICS_H
 
@@ -13,13 +12,13 @@
 
 struct metrics;
 
-/* Open RUN/metrics.jsonl for appending. position: bytes to keep of an existing file, -1: all whole lines.
- * writes: true on rank 0. */
-status_t metrics_open(const char *path, int64_t position, bool writes, struct metrics **out);
+/* Open RUN/metrics.jsonl for appending behind the whole lines it has. writes: true on rank 0. */
+status_t metrics_open(const char *path, bool writes, struct metrics **out);
 void metrics_close(struct metrics *metrics); /* NULL is fine */
 
-/* Where the next record begins: kept in checkpoints. */
-int64_t metrics_position(const struct metrics *metrics);
+/* Drop the first record of `stage` with a step >= first_step and all that follow it: what a killed run wrote behind the
+ * checkpoint that it now goes on from. */
+status_t metrics_cut(struct metrics *metrics, const char *stage, int64_t first_step);
 
 /* A record: begin, any number of fields, end. Numbers that are not finite are written as null. Names must not
  * repeat within a record. Errors of memory surface at the end. */

@@ -59,7 +59,7 @@ static status_t open_files(struct run *run) {
     status_t status = STATUS_OK;
     CHECK_TO(done, metrics && results, STATUS_NO_MEMORY, "out of memory for a path");
     TRY_TO(done, file_make_folders(run->settings->run));
-    TRY_TO(done, metrics_open(metrics, -1, true, &run->metrics));
+    TRY_TO(done, metrics_open(metrics, true, &run->metrics));
     TRY_TO(done, results_open(results, &run->results));
 done:
     free(metrics);
@@ -116,14 +116,38 @@ status_t run_new_peer_net(struct run *run, const struct run_peer *peer, struct n
     status_t status;
     TRY_TO(fail, net_init(net, (uint64_t)run->settings->seed, (uint8_t)peer->index));
     if (peer->settings->weights[0]) {
-        TRY_TO(fail, weights_load(net, peer->settings->weights, &(struct weights_options){.allow_other_head = true}, NULL));
-        TRY_TO(fail, net_init_head(net, (uint64_t)run->settings->seed, (uint8_t)peer->index));
+        struct weights_report report;
+        TRY_TO(fail, weights_load(net, peer->settings->weights, WEIGHTS_HEAD_IF_FITS, &report));
+        if (!report.head_loaded)
+            TRY_TO(fail, net_init_head(net, (uint64_t)run->settings->seed, (uint8_t)peer->index));
     }
+    const int32_t first_trained = run_first_trained_layer(peer, net);
+    if (first_trained > 0) TRY_TO(fail, net_freeze_below(net, first_trained));
     *out = net;
     return STATUS_OK;
 fail:
     net_free(net);
     return status;
+}
+
+/* The stage a parameter belongs to by its name ("stages.2.blocks..", "layers.1..", "features.7.."), -1: none. */
+static int stage_of(const char *name) {
+    int stage = -1;
+    if (sscanf(name, "stages.%d", &stage) == 1 || sscanf(name, "layers.%d", &stage) == 1 ||
+        sscanf(name, "features.%d", &stage) == 1)
+        return stage;
+    return -1;
+}
+
+int32_t run_first_trained_layer(const struct run_peer *peer, const struct net *net) {
+    if (peer->settings->freeze == 0) return 0;
+    int32_t first = INT32_MAX;
+    for (int32_t i = 0; i < net_n_params(net); i++) {
+        const struct net_param *param = net_param(net, i);
+        const bool trained = param->is_head || stage_of(param->name) >= peer->settings->freeze;
+        if (trained && !param->is_buffer && param->layer < first) first = param->layer;
+    }
+    return first;
 }
 
 /* What rank 0's results.json says, known to all. */

@@ -1,0 +1,540 @@
+/* Stage `cotrain`: supervised warm-up, then co-training with the exchange at every step (METHOD.md section 4). */
+#include "comm/exchange.h"
+#include "common/clock.h"
+#include "common/file.h"
+#include "common/log.h"
+#include "common/memory.h"
+#include "data_shards/loader.h"
+#include "models/weights.h"
+#include "training/checkpoint.h"
+#include "training/cotrain_log.h"
+#include "training/predict.h"
+#include "training/schedule.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* One peer of this rank. */
+struct member {
+    int32_t index;              /* of the peer */
+    struct run_peer *peer;
+    struct net *net;
+    struct predictor *predictor;
+    struct cotrain_peer step;
+    struct weights_copy best, spare; /* spare: only with an average of the weights */
+    int64_t best_step;
+    double best_accuracy;
+    int64_t first_part;         /* of its parts in a loader batch */
+};
+
+struct cotrain {
+    struct run *run;
+    const struct cotrain_settings *settings;
+    struct member members[SETTINGS_MAX_PEERS];
+    int32_t n_members;
+    struct exchange_plan *plan;
+    struct exchange_request *exchange;
+    struct loader *loader;
+    bool warmup;
+    int64_t n_steps;            /* of warm-up and co-training together */
+    struct progress progress;
+    struct report_context context;
+    struct step_report report, reduced; /* this rank's; under way or done */
+    struct comm_request *pending;
+    int64_t pending_step;       /* -1: none */
+    bool stop;
+};
+
+/* ---- loading ----------------------------------------------------------------------------------------------- */
+
+static int64_t n_global(const struct cotrain *c, enum step_input input) {
+    const struct batch_settings *b = &c->settings->batch;
+    return input == INPUT_SOURCE ? b->source : input == INPUT_LABELLED ? b->labelled : b->unlabelled;
+}
+
+static int32_t n_inputs(const struct cotrain *c) { return c->warmup ? 2 : N_INPUTS; }
+
+static void describe_parts(struct cotrain *c, struct loader_part *parts, int *n_parts) {
+    *n_parts = 0;
+    for (int32_t m = 0; m < c->n_members; m++) {
+        struct member *member = &c->members[m];
+        member->first_part = *n_parts;
+        for (int32_t i = 0; i < n_inputs(c); i++)
+            parts[(*n_parts)++] = (struct loader_part){
+                .stream = i == INPUT_STRONG ? INPUT_UNLABELLED : i,
+                .view = i == INPUT_STRONG ? member->peer->strong : member->peer->view,
+                .peer = i == INPUT_STRONG ? 255 : (uint8_t)member->index,
+                .view_id = i == INPUT_STRONG,
+                .part = comm_rank(member->peer->group),
+                .n_parts = comm_size(member->peer->group)};
+    }
+}
+
+static status_t open_loader(struct cotrain *c, int64_t first_step, int64_t end_step) {
+    const struct run_data *d = &c->run->data;
+    const struct split *const splits[] = {&d->source, &d->labelled, &d->unlabelled};
+    struct loader_stream streams[3];
+    for (int i = 0; i < 3; i++)
+        streams[i] = (struct loader_stream){.split = splits[i],
+                                            .mode = SAMPLER_EPOCHS,
+                                            .batch = (uint32_t)n_global(c, (enum step_input)i),
+                                            .id = (uint8_t)i};
+    struct loader_part parts[SETTINGS_MAX_PEERS * N_INPUTS];
+    int n_parts;
+    describe_parts(c, parts, &n_parts);
+    return loader_open(&(struct loader_config){.streams = streams,
+                                               .n_streams = c->warmup ? 2 : 3,
+                                               .parts = parts,
+                                               .n_parts = n_parts,
+                                               .seed = (uint64_t)c->run->settings->seed,
+                                               .stage = STAGE_COTRAIN,
+                                               .first_step = first_step * c->settings->accumulate,
+                                               .end_step = end_step * c->settings->accumulate,
+                                               .fixed_view_step = -1,
+                                               .type = c->run->precision == DTYPE_BF16 ? LOADER_BF16 : LOADER_F32,
+                                               .n_threads = c->run->n_workers,
+                                               .n_ahead = (int)c->run->settings->data.read_ahead,
+                                               .verify = c->run->settings->data.verify},
+                       &c->loader);
+}
+
+static status_t copy_batch(struct cotrain *c, struct member *member, const struct loader_batch *batch) {
+    const size_t side = (size_t)member->peer->image, row_bytes = side * side * 3 * dtype_bytes(c->run->precision);
+    for (int32_t i = 0; i < n_inputs(c); i++) {
+        const struct loader_output *in = &batch->parts[member->first_part + i];
+        if (in->n == 0) continue;
+        TRY(c->run->ops->copy_in(c->run->be, cotrain_input(&member->step, (enum step_input)i), in->pixels,
+                                 (size_t)in->n * row_bytes));
+        if (i <= INPUT_LABELLED) TRY(cotrain_set_labels(&member->step, (enum step_input)i, in->labels));
+    }
+    return STATUS_OK;
+}
+
+/* ---- one step ---------------------------------------------------------------------------------------------- */
+
+static double rate(const struct cotrain *c, int64_t step) {
+    const struct cotrain_settings *s = c->settings;
+    return c->warmup ? schedule_rate(&s->warmup.schedule, s->warmup.lr, step, s->warmup.steps)
+                     : schedule_rate(&s->schedule, s->optimizer.lr, step - s->warmup.steps, s->steps);
+}
+
+static struct cotrain_step describe_step(const struct cotrain *c, const struct member *member, int64_t step,
+                                         const struct loader_batch *batch) {
+    const struct cotrain_settings *s = c->settings;
+    const int64_t warm = s->warmup.steps;
+    const float share = 1.0f / (float)s->accumulate;
+    struct cotrain_step out = {
+        .smoothing = (float)s->smoothing,
+        .tau = c->warmup ? 0 : (float)settings_tau(&s->tau, step - warm, s->steps),
+        .tau_source = (float)s->tau_source,
+        .rng = {.seed = (uint64_t)c->run->settings->seed,
+                .stage = STAGE_COTRAIN,
+                .peer = (uint8_t)member->index,
+                .step = (uint32_t)batch->step}};
+    for (int t = 0; t < LOSS_N_TERMS; t++) out.weight[t] = (float)c->context.weight[t] * share;
+    for (int32_t i = 0; i < n_inputs(c); i++) out.host_items[i] = batch->parts[member->first_part + i].images;
+    return out;
+}
+
+static status_t begin_exchange(struct cotrain *c) {
+    const int32_t n_peers = c->run->n_peers;
+    const struct pseudo_label *send[SETTINGS_MAX_PEERS] = {NULL};
+    struct pseudo_label *receive[SETTINGS_MAX_PEERS * SETTINGS_MAX_PEERS] = {NULL};
+    if (c->settings->exchange.labels == LABELS_OWN || n_peers == 1) return STATUS_OK;
+    for (int32_t m = 0; m < c->n_members; m++) {
+        const struct member *member = &c->members[m];
+        send[member->index] = member->step.buffers.send;
+        int32_t slot = 0;
+        for (int32_t q = 0; q < n_peers; q++)
+            if (q != member->index)
+                receive[member->index * n_peers + q] = member->step.buffers.receive[slot++];
+    }
+    return exchange_begin(c->plan, send, receive, &c->exchange);
+}
+
+static status_t end_exchange(struct cotrain *c, double *wait_s, int64_t *n_bytes) {
+    if (c->exchange) {
+        struct exchange_stats stats;
+        TRY(exchange_end(&c->exchange, &stats));
+        *wait_s += stats.wait_s;
+        *n_bytes += stats.n_bytes_sent;
+        return STATUS_OK;
+    }
+    for (int32_t m = 0; m < c->n_members; m++) { /* the ablation: a peer takes its own labels */
+        struct cotrain_loss_buffers *b = &c->members[m].step.buffers;
+        const size_t n_bytes_own = (size_t)b->n[INPUT_UNLABELLED] * sizeof(struct pseudo_label);
+        for (int32_t q = 0; q < b->n_others; q++) TRY(c->run->ops->copy(c->run->be, b->receive[q], b->send, n_bytes_own));
+    }
+    return STATUS_OK;
+}
+
+struct step_times {
+    double data_s, exchange_s, start_s;
+    int64_t exchange_bytes;
+};
+
+/* Forward and backward of one micro-batch for all peers of this rank. */
+static status_t micro_step(struct cotrain *c, int64_t step, int64_t micro, struct step_times *times) {
+    struct loader_batch *batch;
+    struct cotrain_step steps[SETTINGS_MAX_PEERS];
+    TRY(loader_next(c->loader, &batch));
+    CHECK(batch, STATUS_INTERNAL, "the loader ended at step %lld", (long long)step);
+    times->data_s += batch->wait_s;
+    status_t status = STATUS_OK;
+    for (int32_t m = 0; m < c->n_members; m++) {
+        steps[m] = describe_step(c, &c->members[m], step, batch);
+        TRY_TO(done, copy_batch(c, &c->members[m], batch));
+        if (!c->warmup) TRY_TO(done, cotrain_forward_own(&c->members[m].step, &steps[m]));
+    }
+    if (!c->warmup) TRY_TO(done, begin_exchange(c));
+    for (int32_t m = 0; m < c->n_members; m++) {
+        TRY_TO(done, cotrain_forward_rest(&c->members[m].step, &steps[m]));
+        comm_poke(c->run->world);
+    }
+    if (!c->warmup) TRY_TO(done, end_exchange(c, &times->exchange_s, &times->exchange_bytes));
+    for (int32_t m = 0; m < c->n_members; m++)
+        TRY_TO(done, cotrain_backward(&c->members[m].step, &steps[m], micro == 0,
+                                      micro == c->settings->accumulate - 1));
+done:
+    loader_release(c->loader, batch);
+    return status;
+}
+
+static status_t update(struct cotrain *c, struct member *member, int64_t step, const struct step_times *times) {
+    const double lr = rate(c, step);
+    struct optimiser_outcome outcome;
+    TRY(cotrain_update(&member->step, lr, &outcome));
+    struct peer_report *r = &c->report.peers[member->index];
+    *r = (struct peer_report){.exchange_wait_s = times->exchange_s,
+                              .reduce_wait_s = member->step.learner.stats.wait_s,
+                              .reduce_bytes = (double)member->step.learner.stats.n_bytes,
+                              .data_wait_s = times->data_s,
+                              .exchange_bytes = (double)times->exchange_bytes / c->n_members};
+    TRY(cotrain_figures(&member->step, &r->figures));
+    if (comm_rank(member->peer->group) == 0) {
+        r->gradient_norm = outcome.gradient_norm;
+        r->lr = lr;
+        r->skipped = outcome.skipped;
+    }
+    if (outcome.skipped && comm_rank(member->peer->group) == 0)
+        log_local(LOG_WARNING, "step %lld: the gradient of peer %s is not finite, the step is skipped", (long long)step,
+                  member->peer->settings->name);
+    CHECK(outcome.n_skipped_in_a_row <= c->settings->max_skipped, STATUS_DIVERGED,
+          "peer %s: %lld steps in a row had gradients with NaN or Inf (up to step %lld); a lower learning rate or a "
+          "longer ramp may help, fp32 tells whether bf16 is the cause",
+          member->peer->settings->name, (long long)outcome.n_skipped_in_a_row, (long long)step);
+    return STATUS_OK;
+}
+
+/* ---- figures of the step before ------------------------------------------------------------------------------ */
+
+static status_t finish_report(struct cotrain *c) {
+    if (c->pending_step < 0) return STATUS_OK;
+    TRY(comm_wait(&c->pending));
+    char text[512];
+    const int64_t step = c->pending_step;
+    const bool last = step + 1 == c->n_steps;
+    c->pending_step = -1;
+    c->stop = c->stop || c->reduced.stop > 0;
+    if (!c->run->writes) return STATUS_OK;
+    if ((step + 1) % c->run->settings->log.metrics_every == 0 || last || progress_due(&c->progress, last)) {
+        TRY(report_step(&c->context, step, &c->reduced, text, sizeof text));
+        if (progress_due(&c->progress, last))
+            progress_show(&c->progress, c->warmup ? "warm-up" : "co-training", step + 1, c->n_steps, text);
+    }
+    return STATUS_OK;
+}
+
+static status_t begin_report(struct cotrain *c, int64_t step, double step_s) {
+    for (int32_t m = 0; m < c->n_members; m++) c->report.peers[c->members[m].index].step_s = step_s;
+    c->report.stop = c->run->stop && *c->run->stop;
+    c->reduced = c->report;
+    c->pending_step = step;
+    return comm_all_reduce_begin(comm_host_side(c->run->world), &c->reduced, (int64_t)(sizeof c->reduced / sizeof(double)),
+                                 COMM_F64, COMM_SUM, &c->pending);
+}
+
+static status_t one_step(struct cotrain *c, int64_t step) {
+    struct step_times times = {.start_s = clock_now_s()};
+    comm_set_step(c->run->world, c->warmup ? "warm-up" : "cotrain", step);
+    for (int64_t micro = 0; micro < c->settings->accumulate; micro++) TRY(micro_step(c, step, micro, &times));
+    for (int32_t m = 0; m < c->n_members; m++) TRY(update(c, &c->members[m], step, &times));
+    TRY(finish_report(c));
+    return begin_report(c, step, clock_now_s() - times.start_s);
+}
+
+/* ---- evaluation and selection --------------------------------------------------------------------------------- */
+
+/* Put the averaged weights in place of the net's, keeping those in member->spare. */
+static status_t use_average(struct member *member) {
+    struct optimiser *optimiser = member->step.learner.optimiser;
+    if (!optimiser_ema(optimiser)) return STATUS_OK;
+    TRY(weights_copy_take(member->net, &member->spare));
+    TRY(learner_gather_state(&member->step.learner, optimiser_n_states(optimiser) - 1, net_params(member->net)));
+    return net_refresh_shadow(member->net);
+}
+
+static status_t use_own(struct member *member) {
+    return optimiser_ema(member->step.learner.optimiser) ? weights_copy_put(member->net, &member->spare) : STATUS_OK;
+}
+
+static status_t select_weights(struct cotrain *c, struct member *member, int64_t step, double *accuracies) {
+    const struct split *validation = &c->run->data.validation;
+    float *probabilities = memory_zeroed(validation->n * (size_t)c->run->data.n_classes, sizeof *probabilities);
+    CHECK(probabilities, STATUS_NO_MEMORY, "out of memory for the validation predictions");
+    status_t status = use_average(member);
+    if (status == STATUS_OK)
+        status = predictor_run(member->predictor, member->peer->group, validation, &member->peer->view, probabilities);
+    const double per_cent = accuracy(probabilities, validation, c->run->data.n_classes);
+    free(probabilities);
+    if (status != STATUS_OK) return status;
+    const bool better = c->settings->select == SELECT_LAST || member->best_step < 0 || !(per_cent < member->best_accuracy);
+    if (better) { /* ties: the later */
+        member->best_step = step;
+        member->best_accuracy = per_cent;
+        TRY(weights_copy_take(member->net, &member->best));
+    }
+    if (comm_rank(member->peer->group) == 0) accuracies[member->index] = per_cent;
+    return use_own(member);
+}
+
+static status_t validate(struct cotrain *c, int64_t step) {
+    double accuracies[SETTINGS_MAX_PEERS] = {0};
+    for (int32_t m = 0; m < c->n_members; m++) TRY(select_weights(c, &c->members[m], step, accuracies));
+    TRY(comm_all_reduce(comm_host_side(c->run->world), accuracies, c->run->n_peers, COMM_F64, COMM_SUM));
+    metrics_begin(c->run->metrics, "cotrain", step);
+    metrics_text(c->run->metrics, "phase", "validation");
+    for (int32_t p = 0; p < c->run->n_peers; p++)
+        metrics_number_in(c->run->metrics, "validation", c->run->peers[p].settings->name, accuracies[p]);
+    return metrics_end(c->run->metrics);
+}
+
+/* A hopeless peer poisons a sound one: say so while it can still be mended. */
+static void warn_hopeless(const struct cotrain *c) {
+    const double chance = 100.0 / c->run->data.n_classes;
+    double best = 0;
+    for (int32_t p = 0; p < c->run->n_peers; p++)
+        best = fmax(best, results_get_accuracy(c->run->results, "supervised", c->run->peers[p].settings->name, "validation"));
+    for (int32_t p = 0; p < c->run->n_peers; p++) {
+        const char *name = c->run->peers[p].settings->name;
+        const double mine = results_get_accuracy(c->run->results, "supervised", name, "validation");
+        if (mine < 2 * chance || mine < best - 30)
+            log_global(LOG_WARNING,
+                       "peer %s has %.1f %% validation accuracy after the warm-up (best peer %.1f %%, chance %.1f %%): its "
+                       "pseudo-labels may harm the others; a longer warm-up, other initial weights or "
+                       "cotrain.exchange.labels=own can help",
+                       name, mine, best, chance);
+    }
+}
+
+static status_t evaluate(struct cotrain *c, const char *phase) {
+    struct predictor *predictors[SETTINGS_MAX_PEERS] = {NULL};
+    for (int32_t m = 0; m < c->n_members; m++) predictors[c->members[m].index] = c->members[m].predictor;
+    progress_clear(&c->progress);
+    TRY(evaluate_peers(c->run, predictors, phase));
+    TRY(results_save(c->run->results));
+    for (int32_t p = 0; c->run->writes && p < c->run->n_peers; p++) {
+        const char *name = c->run->peers[p].settings->name;
+        log_global(LOG_INFO, "%s: %s has %.2f %% on validation, %.2f %% on unlabelled target images", phase, name,
+                   results_get_accuracy(c->run->results, phase, name, "validation"),
+                   results_get_accuracy(c->run->results, phase, name, "unlabelled"));
+    }
+    return STATUS_OK;
+}
+
+/* ---- checkpoints ------------------------------------------------------------------------------------------- */
+
+static void describe_checkpoints(struct cotrain *c, struct checkpoint *out) {
+    for (int32_t p = 0; p < c->run->n_peers; p++)
+        out[p] = (struct checkpoint){.name = c->run->peers[p].settings->name};
+    for (int32_t m = 0; m < c->n_members; m++) {
+        struct member *member = &c->members[m];
+        struct checkpoint *o = &out[member->index];
+        o->group = member->peer->group;
+        o->net = member->net;
+        o->learner = &member->step.learner;
+        o->best = &member->best;
+        o->best_step = member->best_step;
+        o->best_accuracy = member->best_accuracy;
+    }
+}
+
+static status_t save(struct cotrain *c, int64_t n_done) {
+    struct checkpoint checkpoints[SETTINGS_MAX_PEERS];
+    TRY(finish_report(c)); /* the metrics up to here belong to this checkpoint */
+    describe_checkpoints(c, checkpoints);
+    for (int32_t p = 0; p < c->run->n_peers; p++)
+        if (checkpoints[p].group) TRY(checkpoint_write(c->run, STAGE_COTRAIN, n_done, &checkpoints[p]));
+    return STATUS_OK;
+}
+
+static status_t load(struct cotrain *c, int64_t n_done) {
+    struct checkpoint checkpoints[SETTINGS_MAX_PEERS];
+    describe_checkpoints(c, checkpoints);
+    TRY(checkpoint_load(c->run, STAGE_COTRAIN, n_done, checkpoints, c->run->n_peers));
+    for (int32_t m = 0; m < c->n_members; m++) {
+        struct member *member = &c->members[m];
+        member->best_step = checkpoints[member->index].best_step;
+        member->best_accuracy = checkpoints[member->index].best_accuracy;
+        if (n_done == c->settings->warmup.steps) TRY(optimiser_reset(member->step.learner.optimiser));
+    }
+    log_global(LOG_INFO, "going on from the checkpoint of step %lld", (long long)n_done);
+    return STATUS_OK;
+}
+
+/* ---- phases ------------------------------------------------------------------------------------------------ */
+
+static void close_phase(struct cotrain *c) {
+    loader_close(c->loader);
+    c->loader = NULL;
+    exchange_plan_free(&c->plan);
+    for (int32_t m = 0; m < c->n_members; m++) cotrain_peer_free(&c->members[m].step);
+}
+
+static status_t open_member(struct cotrain *c, struct member *member) {
+    const struct settings *s = c->run->settings;
+    const struct learner_options learner = {.optimizer = &c->settings->optimizer,
+                                            .ema = c->settings->ema,
+                                            .bucket_bytes = (size_t)(s->comm.bucket_mb * 1048576.0),
+                                            .sharded = s->comm.shard_optimizer,
+                                            .first_trained_layer = run_first_trained_layer(member->peer, member->net)};
+    struct cotrain_peer_options o = {.warmup = c->warmup,
+                                     .n_others = c->run->n_peers > 1 ? c->run->n_peers - 1 : 1,
+                                     .height = member->peer->image,
+                                     .width = member->peer->image,
+                                     .recompute = s->recompute == RECOMPUTE_BLOCKS,
+                                     .deep_coral = member->peer->settings->coral == CORAL_DEEP &&
+                                                   c->settings->weight.coral != 0,
+                                     .learner = &learner};
+    for (int32_t i = 0; i < N_INPUTS; i++) o.n_global[i] = n_global(c, (enum step_input)i);
+    if (c->settings->exchange.labels == LABELS_OWN) o.n_others = 1;
+    return cotrain_peer_new(member->net, member->peer->group, &o, &member->step);
+}
+
+static status_t open_phase(struct cotrain *c, bool warmup, int64_t first_step) {
+    const struct cotrain_settings *s = c->settings;
+    c->warmup = warmup;
+    for (int32_t m = 0; m < c->n_members; m++) TRY(open_member(c, &c->members[m]));
+    if (!warmup)
+        TRY(exchange_plan_new(c->run->world, c->run->n_peers, c->run->members, s->batch.unlabelled, &c->plan));
+    c->context = (struct report_context){
+        .run = c->run, .loss = &c->members[0].step.loss, .warmup = warmup};
+    const double weights[] = {s->weight.source, s->weight.labelled, s->weight.consistency, s->weight.cotraining,
+                              s->weight.coral};
+    for (int t = 0; t < LOSS_N_TERMS; t++) c->context.weight[t] = warmup ? 0 : weights[t];
+    if (warmup) {
+        c->context.weight[LOSS_SOURCE] = s->warmup.source;
+        c->context.weight[LOSS_LABELLED] = s->warmup.labelled;
+    }
+    c->context.images = s->accumulate * (s->batch.source + s->batch.labelled + (warmup ? 0 : 2 * s->batch.unlabelled));
+    return open_loader(c, first_step, warmup ? s->warmup.steps : c->n_steps);
+}
+
+static bool validation_due(const struct cotrain *c, int64_t n_done) {
+    const int64_t n = n_done - c->settings->warmup.steps;
+    return n_done == c->n_steps || (c->settings->evaluate_every > 0 && n % c->settings->evaluate_every == 0);
+}
+
+static status_t run_steps(struct cotrain *c, int64_t first_step, int64_t end_step) {
+    const int64_t every = c->run->settings->checkpoint.every;
+    for (int64_t step = first_step; step < end_step; step++) {
+        const int64_t n_done = step + 1;
+        c->context.tau = c->warmup ? 0 : settings_tau(&c->settings->tau, step - c->settings->warmup.steps, c->settings->steps);
+        TRY(one_step(c, step));
+        if (!c->warmup && validation_due(c, n_done)) {
+            TRY(finish_report(c));
+            TRY(validate(c, step));
+        }
+        if (c->stop || (every > 0 && n_done % every == 0 && n_done < c->n_steps)) TRY(save(c, n_done));
+        if (c->stop) {
+            progress_clear(&c->progress);
+            return FAIL(STATUS_STOPPED, "stopped after step %lld of cotrain, with a checkpoint; run again to go on",
+                        (long long)n_done);
+        }
+    }
+    return finish_report(c);
+}
+
+/* The weights kept become the peers' models. */
+static status_t keep_models(struct cotrain *c) {
+    for (int32_t m = 0; m < c->n_members; m++) {
+        struct member *member = &c->members[m];
+        TRY(weights_copy_put(member->net, &member->best));
+        if (comm_rank(member->peer->group) != 0) continue;
+        char *path = run_path(c->run, "models", "%s.safetensors", member->peer->settings->name);
+        CHECK(path, STATUS_NO_MEMORY, "out of memory for a path");
+        const status_t status = weights_save(member->net, NULL, NULL, 0, path);
+        free(path);
+        if (status != STATUS_OK) return status;
+    }
+    return STATUS_OK;
+}
+
+static status_t open_members(struct cotrain *c) {
+    for (int32_t p = 0; p < c->run->n_peers; p++) {
+        if (!c->run->peers[p].group) continue;
+        struct member *member = &c->members[c->n_members++];
+        *member = (struct member){.index = p, .peer = &c->run->peers[p], .best_step = -1};
+        TRY(run_new_peer_net(c->run, member->peer, &member->net));
+        TRY(predictor_new(c->run, member->net, member->peer->image, &member->predictor));
+        TRY(weights_copy_new(member->net, &member->best));
+        if (c->settings->ema > 0) TRY(weights_copy_new(member->net, &member->spare));
+    }
+    return STATUS_OK;
+}
+
+static void close_members(struct cotrain *c) {
+    for (int32_t m = 0; m < c->n_members; m++) {
+        struct member *member = &c->members[m];
+        if (!member->net) continue;
+        weights_copy_free(member->net, &member->best);
+        weights_copy_free(member->net, &member->spare);
+        predictor_free(member->predictor);
+        net_free(member->net);
+    }
+}
+
+static status_t run_phases(struct cotrain *c) {
+    const int64_t warm = c->settings->warmup.steps;
+    struct checkpoint names[SETTINGS_MAX_PEERS];
+    int64_t n_done;
+    describe_checkpoints(c, names);
+    TRY(checkpoint_find(c->run, STAGE_COTRAIN, names, c->run->n_peers, &n_done));
+    TRY(metrics_cut(c->run->metrics, "cotrain", n_done));
+    c->progress = progress_start(c->run->settings->log.every_s, n_done, c->run->writes);
+    bool loaded = n_done == 0;
+    if (n_done < warm) {
+        TRY(open_phase(c, true, n_done));
+        if (!loaded) TRY(load(c, n_done));
+        loaded = true;
+        TRY(run_steps(c, n_done, warm));
+        close_phase(c);
+        n_done = warm;
+    }
+    TRY(open_phase(c, false, n_done));
+    if (!loaded) TRY(load(c, n_done));
+    if (n_done == warm) {
+        TRY(evaluate(c, "supervised"));
+        if (c->run->writes) warn_hopeless(c);
+    }
+    TRY(run_steps(c, n_done, c->n_steps));
+    TRY(keep_models(c));
+    return evaluate(c, "cotrained");
+}
+
+status_t stage_cotrain(struct run *run) {
+    struct cotrain *c = memory_zeroed(1, sizeof *c);
+    CHECK(c, STATUS_NO_MEMORY, "out of memory for co-training");
+    c->run = run;
+    c->settings = &run->settings->cotrain;
+    c->n_steps = c->settings->warmup.steps + c->settings->steps;
+    c->pending_step = -1;
+    status_t status = open_members(c);
+    if (status == STATUS_OK) status = run_phases(c);
+    progress_clear(&c->progress);
+    if (status == STATUS_OK || status == STATUS_STOPPED) close_phase(c); /* after a failure transfers may be under way */
+    close_members(c);
+    free(c);
+    return status;
+}
