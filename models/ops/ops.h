@@ -226,6 +226,7 @@ struct cross_entropy {
 struct soft_cross_entropy {
     int64_t n, k;
     float temperature, scale;
+    const float *scale_device; /* as in struct cross_entropy */
     const float *logits, *teacher;
     const uint8_t *mask;
     float *dlogits;
