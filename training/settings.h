@@ -264,7 +264,7 @@ struct cuda_settings {
 
 struct log_settings {
     enum log_level_choice level;
-    double every_s;            /* progress; 0: auto, 1 s on a terminal, 60 s in a file */
+    double every_s;            /* progress; NAN: auto, 1 s on a terminal, 60 s in a file */
     int64_t metrics_every;     /* steps between two lines of metrics.jsonl */
     bool tensorboard;
     char *prometheus;          /* textfile for node_exporter; "": none */
