@@ -311,6 +311,7 @@ static void write_number(double value, FILE *out) {
     char text[40];
     for (int digits = 1; digits <= 17; digits++) { /* the shortest that reads back */
         snprintf(text, sizeof text, "%.*g", digits, value);
+        if (strchr(text, 'e') && fabs(value) >= 1e-4 && fabs(value) < 1e15) continue; /* 30, not 3e+01 */
         if (strtod(text, NULL) == value) break;
     }
     fputs(text, out);
