@@ -5,7 +5,9 @@
 
 enum { LONGEST = 63 };
 
-static int least(int a, int b) { return a < b ? a : b; }
+static int least(int a, int b) {
+    return a < b ? a : b;
+}
 
 int nearest_distance(const char *a, const char *b) {
     const int n = (int)strnlen(a, LONGEST), m = (int)strnlen(b, LONGEST);
@@ -17,7 +19,8 @@ int nearest_distance(const char *a, const char *b) {
         for (int j = 1; j <= m; j++) {
             const int x = tolower((unsigned char)a[i - 1]), y = tolower((unsigned char)b[j - 1]);
             now[j] = least(least(last[j], now[j - 1]) + 1, last[j - 1] + (x != y));
-            if (i > 1 && j > 1 && x == tolower((unsigned char)b[j - 2]) && tolower((unsigned char)a[i - 2]) == y)
+            if (i > 1 && j > 1 && x == tolower((unsigned char)b[j - 2]) &&
+                tolower((unsigned char)a[i - 2]) == y)
                 now[j] = least(now[j], before[j - 2] + 1);
         }
     }

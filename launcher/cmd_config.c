@@ -31,7 +31,8 @@ status_t cmd_config(struct launch_context *context, int argc, char **argv) {
             argv[n_kept++] = argv[i];
     }
     if (!path) TRY(config_default_path(&default_path));
-    const struct config_overrides overrides = {.n_arguments = n_kept, .arguments = argv, .environment = environ};
+    const struct config_overrides overrides = {
+        .n_arguments = n_kept, .arguments = argv, .environment = environ};
     struct settings settings = {.run = NULL};
     status_t status = config_read(path ? path : default_path, &overrides, &settings);
     if (status == STATUS_OK && print) status = config_write(&settings, stdout);

@@ -19,8 +19,8 @@ struct plan_options {
 static status_t read_count(const char *option, const char *text, int *out) {
     char *end = NULL;
     const long n = text ? strtol(text, &end, 10) : 0;
-    CHECK(text && end != text && *end == '\0' && n >= 1 && n <= 65536, STATUS_USAGE, "plan: %s needs a number from 1 to 65536, got %s",
-          option, text ? text : "nothing");
+    CHECK(text && end != text && *end == '\0' && n >= 1 && n <= 65536, STATUS_USAGE,
+          "plan: %s needs a number from 1 to 65536, got %s", option, text ? text : "nothing");
     *out = (int)n;
     return STATUS_OK;
 }
@@ -45,7 +45,8 @@ static status_t parse(int argc, char **argv, struct plan_options *o) {
             argv[n_kept++] = argv[i];
         }
     }
-    o->overrides = (struct config_overrides){.n_arguments = n_kept, .arguments = argv, .environment = environ};
+    o->overrides =
+        (struct config_overrides){.n_arguments = n_kept, .arguments = argv, .environment = environ};
     CHECK((o->n_gpus > 0 || o->n_ranks > 0) == (o->n_nodes > 0), STATUS_USAGE,
           "plan: --nodes N goes with --gpus-per-node M or --ranks-per-node M");
     return STATUS_OK;
@@ -56,7 +57,8 @@ static status_t plan_imagined(const struct plan_options *o, const struct setting
     const int per_node = o->n_ranks > 0 ? o->n_ranks : o->n_gpus, n = o->n_nodes * per_node;
     struct placement_request request = {.n_ranks = n, .n_hosts = o->n_nodes};
     struct placement placement = {.n_peers = 0};
-    int *host = memory_zeroed((size_t)n, sizeof *host), *n_devices = memory_zeroed((size_t)o->n_nodes, sizeof *n_devices);
+    int *host = memory_zeroed((size_t)n, sizeof *host),
+        *n_devices = memory_zeroed((size_t)o->n_nodes, sizeof *n_devices);
     status_t status = STATUS_OK;
     CHECK_TO(done, host && n_devices, STATUS_NO_MEMORY, "out of memory for the placement");
     for (int r = 0; r < n; r++) host[r] = r / per_node;

@@ -11,7 +11,8 @@ const struct command commands[] = {
      .help = "show which ranks serve which peer",
      .needs_mpi = COMMAND_MPI_WHEN_LAUNCHED,
      .run = cmd_plan,
-     .options = "Under mpirun: the placement on the ranks that were started. With --nodes: on hosts that are only imagined.\n"},
+     .options = "Under mpirun: the placement on the ranks that were started. With --nodes: on hosts that are "
+                "only imagined.\n"},
     {.name = "config",
      .usage = "config [--print | --markdown] [CONFIG] [key=value ...]",
      .help = "check a configuration; --print shows it in force; --help lists every key",

@@ -39,7 +39,8 @@ static void choose_model_form(struct source *s, int key, int peer, bool own_shap
     }
     for (int i = 0; i < config_n_keys; i++)
         if (strncmp(config_keys[i].path, config_keys[key].path, n) == 0 && config_keys[i].path[n] == '.')
-            r->origins[i][peer].given = false, config_value_zero(&config_keys[i], config_key_place(&config_keys[i], r->settings, peer));
+            r->origins[i][peer].given = false,
+            config_value_zero(&config_keys[i], config_key_place(&config_keys[i], r->settings, peer));
 }
 
 /* The node stands for the key or section `path`. */
@@ -59,8 +60,10 @@ static void apply(struct source *s, const char *path, int peer, const struct con
         if (section) choose_model_form(s, key, peer, false);
         mark_given(s, key, peer, node);
     } else if (section) {
-        if (node->kind == CONFIG_SCALAR && node->text[0] == '\0' && !node->quoted) return; /* "heads:" and nothing */
-        config_fault(&r->faults, s->origin, node->line, node->column, "%s is a section: expected keys under it", path);
+        if (node->kind == CONFIG_SCALAR && node->text[0] == '\0' && !node->quoted)
+            return; /* "heads:" and nothing */
+        config_fault(&r->faults, s->origin, node->line, node->column,
+                     "%s is a section: expected keys under it", path);
     } else {
         char nearest[CONFIG_MAX_PATH];
         config_key_nearest(path, nearest, sizeof nearest);
@@ -71,8 +74,8 @@ static void apply(struct source *s, const char *path, int peer, const struct con
 static void apply_peers(struct source *s, const struct config_node *node) {
     struct config_reading *r = s->reading;
     if (node->kind != CONFIG_SEQUENCE || node->n_children < 1 || node->n_children > SETTINGS_MAX_PEERS) {
-        config_fault(&r->faults, s->origin, node->line, node->column, "peers: expected a list of 1 to %d networks",
-                     SETTINGS_MAX_PEERS);
+        config_fault(&r->faults, s->origin, node->line, node->column,
+                     "peers: expected a list of 1 to %d networks", SETTINGS_MAX_PEERS);
         return;
     }
     r->settings->n_peers = node->n_children;
@@ -83,7 +86,8 @@ static void apply_peers(struct source *s, const struct config_node *node) {
         if (item->kind == CONFIG_MAPPING)
             apply_mapping(s, "peers[]", i, item);
         else
-            config_fault(&r->faults, s->origin, item->line, item->column, "peers: each is a section {name: ..., model: ...}");
+            config_fault(&r->faults, s->origin, item->line, item->column,
+                         "peers: each is a section {name: ..., model: ...}");
     }
 }
 
@@ -96,22 +100,26 @@ static void apply_mapping(struct source *s, const char *path, int peer, const st
         int first = 0;
         while (first < i && strcmp(node->keys[first].text, key->text) != 0) first++;
         if (first < i)
-            config_fault(&s->reading->faults, s->origin, key->line, key->column, "%s appears twice, first in line %d", full,
-                         node->keys[first].line);
+            config_fault(&s->reading->faults, s->origin, key->line, key->column,
+                         "%s appears twice, first in line %d", full, node->keys[first].line);
         else if (n >= (int)sizeof full || key->text[0] == '\0' || strpbrk(key->text, ".[]"))
-            config_fault(&s->reading->faults, s->origin, key->line, key->column, "'%.80s' cannot be a key", key->text);
+            config_fault(&s->reading->faults, s->origin, key->line, key->column, "'%.80s' cannot be a key",
+                         key->text);
         else if (strcmp(full, "peers") == 0)
             apply_peers(s, value);
-        else if (config_key_find(full) < 0 && !config_key_is_section(full)) { /* point at the key, not at its value */
+        else if (config_key_find(full) < 0 &&
+                 !config_key_is_section(full)) { /* point at the key, not at its value */
             char nearest[CONFIG_MAX_PATH];
             config_key_nearest(full, nearest, sizeof nearest);
-            config_fault(&s->reading->faults, s->origin, key->line, key->column, "unknown key %s%s", full, nearest);
+            config_fault(&s->reading->faults, s->origin, key->line, key->column, "unknown key %s%s", full,
+                         nearest);
         } else
             apply(s, full, peer, value);
     }
 }
 
-/* ---- above the file ---------------------------------------------------------------------------------------- */
+/* ---- above the file
+ * ---------------------------------------------------------------------------------------- */
 
 /* The peer that "0" or "swin" means, or -1 with a fault. */
 static int find_peer(struct source *s, const char *word, size_t n) {
@@ -120,7 +128,8 @@ static int find_peer(struct source *s, const char *word, size_t n) {
     if (n > 0 && strspn(word, "0123456789") >= n) {
         const long index = strtol(word, NULL, 10);
         if (index < settings->n_peers) return (int)index;
-        config_fault(&r->faults, s->origin, 0, 0, "there is no peer %ld: the configuration has %d, counted from 0", index,
+        config_fault(&r->faults, s->origin, 0, 0,
+                     "there is no peer %ld: the configuration has %d, counted from 0", index,
                      settings->n_peers);
         return -1;
     }
@@ -132,8 +141,8 @@ static int find_peer(struct source *s, const char *word, size_t n) {
         if (strlen(name) == n && strncasecmp(name, word, n) == 0) return i;
         nearest_offer(&nearest, name);
     }
-    config_fault(&r->faults, s->origin, 0, 0, "there is no peer named %s%s%s", text, nearest.best ? "; nearest: " : "",
-                 nearest.best ? nearest.best : "");
+    config_fault(&r->faults, s->origin, 0, 0, "there is no peer named %s%s%s", text,
+                 nearest.best ? "; nearest: " : "", nearest.best ? nearest.best : "");
     return -1;
 }
 
@@ -179,7 +188,8 @@ static void apply_argument(struct config_reading *r, const char *argument) {
     if (resolve_path(&s, given, path, sizeof path, &peer)) apply_text(&s, path, peer, equals + 1);
 }
 
-/* MARRS_COTRAIN_STEPS for "cotrain.steps", MARRS_PEERS_SWIN_RANKS or MARRS_PEERS_1_RANKS for "peers[].ranks". */
+/* MARRS_COTRAIN_STEPS for "cotrain.steps", MARRS_PEERS_SWIN_RANKS or MARRS_PEERS_1_RANKS for "peers[].ranks".
+ */
 static bool is_variable_of(const char *name, const char *path) {
     for (; *path; path++, name++) {
         const char c = *path == '.' || *path == '-' ? '_' : (char)toupper((unsigned char)*path);
@@ -230,11 +240,12 @@ static void apply_variable(struct config_reading *r, const char *entry) {
         for (char *p = variables[key]; n-- > 0; p++) *p = *p == '.' ? '_' : (char)toupper((unsigned char)*p);
         nearest_offer(&nearest, variables[key]);
     }
-    config_fault(&r->faults, name, 0, 0, "no configuration key has this name%s%s", nearest.best ? "; nearest: " : "",
-                 nearest.best ? nearest.best : "");
+    config_fault(&r->faults, name, 0, 0, "no configuration key has this name%s%s",
+                 nearest.best ? "; nearest: " : "", nearest.best ? nearest.best : "");
 }
 
-/* ---- all together ------------------------------------------------------------------------------------------ */
+/* ---- all together
+ * ------------------------------------------------------------------------------------------ */
 
 static status_t set_defaults(struct settings *settings) {
     for (int key = 0; key < config_n_keys; key++) {

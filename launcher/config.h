@@ -1,5 +1,5 @@
-/* Reading and writing the configuration: defaults, then the file, then MARRS_* of the environment, then key=value of
- * the command line; the later wins. All faults of all of them are found in one run. */
+/* Reading and writing the configuration: defaults, then the file, then MARRS_* of the environment, then
+ * key=value of the command line; the later wins. All faults of all of them are found in one run. */
 #ifndef LAUNCHER_CONFIG_H
 #define LAUNCHER_CONFIG_H
 
@@ -37,8 +37,8 @@ status_t config_write_file(const struct settings *settings, const char *path);
 void config_print_help(FILE *out);
 void config_print_markdown(FILE *out);
 
-/* The configuration of a start without arguments: configs/digits.yaml beside the source tree's build/ or in the
- * installed share/marrs_dist/. Owned by the caller; STATUS_MISSING names the places looked at. */
+/* The configuration of a start without arguments: configs/digits.yaml beside the source tree's build/ or in
+ * the installed share/marrs_dist/. Owned by the caller; STATUS_MISSING names the places looked at. */
 status_t config_default_path(char **path);
 
 #endif

@@ -28,8 +28,8 @@ static void fault_at(struct config_reading *r, const char *path, int peer, const
     if (o->given)
         config_fault(&r->faults, o->origin, o->line, o->column, "%s: %s", path, message);
     else
-        config_fault(&r->faults, r->origin, in_peer ? r->peer_line[peer] : 0, in_peer ? r->peer_column[peer] : 0, "%s: %s",
-                     path, message);
+        config_fault(&r->faults, r->origin, in_peer ? r->peer_line[peer] : 0,
+                     in_peer ? r->peer_column[peer] : 0, "%s: %s", path, message);
 }
 
 static bool is_given(const struct config_reading *r, const char *path, int peer) {
@@ -43,8 +43,8 @@ static void check_required(struct config_reading *r) {
         const bool in_peer = config_key_is_peer(k);
         for (int peer = 0; peer < (in_peer ? r->settings->n_peers : 1); peer++)
             if (!r->origins[key][peer].given)
-                config_fault(&r->faults, r->origin, in_peer ? r->peer_line[peer] : 0, in_peer ? r->peer_column[peer] : 0,
-                             "missing key %s (%s)", k->path, k->help);
+                config_fault(&r->faults, r->origin, in_peer ? r->peer_line[peer] : 0,
+                             in_peer ? r->peer_column[peer] : 0, "missing key %s (%s)", k->path, k->help);
     }
     if (r->settings->n_peers == 0)
         config_fault(&r->faults, r->origin, 0, 0, "missing key peers (%s)", config_section_help("peers"));
@@ -54,7 +54,8 @@ static void check_names(struct config_reading *r) {
     for (int i = 0; i < r->settings->n_peers; i++) {
         const char *name = r->settings->peers[i].name;
         if (!is_given(r, "peers[].name", i)) continue;
-        if (strlen(name) > 31 || strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != strlen(name))
+        if (strlen(name) > 31 ||
+            strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != strlen(name))
             fault_at(r, "peers[].name", i, "'%.40s': letters, digits, '-' and '_', at most 31", name);
         if (strspn(name, "0123456789") == strlen(name))
             fault_at(r, "peers[].name", i, "'%.40s' would be taken for a number of a peer", name);
@@ -74,12 +75,15 @@ static void check_stages(struct config_reading *r) {
     if (settings_has_stage(s, STAGE_DISTIL) && !heads && !cotrain)
         fault_at(r, "stages", 0, "distil needs teachers: heads or cotrain before it");
     if (s->n_peers == 1 && heads && s->heads.exchange.labels == LABELS_FROM_PEER)
-        fault_at(r, "heads.exchange.labels", 0, "a single peer has no other to learn from: own, or a second peer");
+        fault_at(r, "heads.exchange.labels", 0,
+                 "a single peer has no other to learn from: own, or a second peer");
     if (s->n_peers == 1 && cotrain && s->cotrain.exchange.labels == LABELS_FROM_PEER)
-        fault_at(r, "cotrain.exchange.labels", 0, "a single peer has no other to learn from: own, or a second peer");
+        fault_at(r, "cotrain.exchange.labels", 0,
+                 "a single peer has no other to learn from: own, or a second peer");
 }
 
-/* ---- models ------------------------------------------------------------------------------------------------ */
+/* ---- models
+ * ------------------------------------------------------------------------------------------------ */
 
 static void copy_integers(const struct integer_list *from, int32_t *to) {
     for (int32_t i = 0; i < from->n; i++) to[i] = (int32_t)from->items[i];
@@ -90,7 +94,8 @@ static void put(int64_t value, int32_t *to) {
 }
 
 /* Lists with one entry a stage must agree in length with depths. */
-static bool check_length(struct config_reading *r, const char *model, int peer, const char *word, int n, int n_stages) {
+static bool check_length(struct config_reading *r, const char *model, int peer, const char *word, int n,
+                         int n_stages) {
     if (n == n_stages) return true;
     fault_at(r, model, peer, "%s has %d entries, depths has %d: one a stage", word, n, n_stages);
     return false;
@@ -106,7 +111,8 @@ static bool own_shape(struct config_reading *r, const char *path, int peer, stru
             fault_at(r, path, peer, "a shape of its own needs depths");
             return false;
         }
-        good = check_length(r, path, peer, convnext ? "dims" : "heads", convnext ? model->dims.n : model->heads.n, n);
+        good = check_length(r, path, peer, convnext ? "dims" : "heads",
+                            convnext ? model->dims.n : model->heads.n, n);
         if (!convnext && model->embed == 0) {
             fault_at(r, path, peer, "a Swin shape needs embed");
             good = false;
@@ -131,14 +137,16 @@ static bool own_shape(struct config_reading *r, const char *path, int peer, stru
 }
 
 /* Shape keys only for a shape of its own, and only its family's. */
-static bool check_shape_keys(struct config_reading *r, const char *path, int peer, const struct model_settings *model) {
+static bool check_shape_keys(struct config_reading *r, const char *path, int peer,
+                             const struct model_settings *model) {
     const size_t n = strlen(path);
     bool good = true;
     for (int key = 0; key < config_n_keys; key++) {
         const struct config_key *k = &config_keys[key];
         if (strncmp(k->path, path, n) != 0 || k->path[n] != '.' || !r->origins[key][peer].given) continue;
         if (model->preset[0])
-            fault_at(r, k->path, peer, "only for a shape of its own; the model is the preset %s", model->preset);
+            fault_at(r, k->path, peer, "only for a shape of its own; the model is the preset %s",
+                     model->preset);
         else if (!(k->families & (1u << model->family)))
             fault_at(r, k->path, peer, "no key of this family");
         else
@@ -149,11 +157,12 @@ static bool check_shape_keys(struct config_reading *r, const char *path, int pee
 }
 
 /* Fill model->spec but for what lies outside `model:`; *image becomes the preset's where it is 0. */
-static bool complete_model(struct config_reading *r, const char *path, int peer, struct model_settings *model, int64_t *image,
-                           const char *image_path) {
+static bool complete_model(struct config_reading *r, const char *path, int peer, struct model_settings *model,
+                           int64_t *image, const char *image_path) {
     char family[CONFIG_MAX_PATH];
     snprintf(family, sizeof family, "%s.family", path);
-    if (!is_given(r, path, peer) && !model->preset[0] && !is_given(r, family, peer)) return false; /* said already */
+    if (!is_given(r, path, peer) && !model->preset[0] && !is_given(r, family, peer))
+        return false; /* said already */
     if (!model->preset[0] && !is_given(r, family, peer)) {
         fault_at(r, path, peer, "a shape of its own needs family");
         return false;
@@ -189,16 +198,20 @@ static void complete_models(struct config_reading *r) {
         check_spec(r, "peers[].model", i, spec);
     }
     struct student_settings *student = &s->distil.student;
-    if (!complete_model(r, "distil.student.model", 0, &student->model, &student->image, "distil.student.image")) return;
+    if (!complete_model(r, "distil.student.model", 0, &student->model, &student->image,
+                        "distil.student.image"))
+        return;
     student->model.spec.head_bias = true;
     student->model.spec.dropout = (float)student->dropout;
     if (student->resize == 0) student->resize = (student->image * 8 + 3) / 7;
     if (student->resize < student->image)
-        fault_at(r, "distil.student.resize", 0, "%d is smaller than the crop, image %d", (int)student->resize, (int)student->image);
+        fault_at(r, "distil.student.resize", 0, "%d is smaller than the crop, image %d", (int)student->resize,
+                 (int)student->image);
     check_spec(r, "distil.student.model", 0, &student->model.spec);
 }
 
-/* ---- paths ------------------------------------------------------------------------------------------------- */
+/* ---- paths
+ * ------------------------------------------------------------------------------------------------- */
 
 /* Absolute, without "." and "..": `path` taken from `folder` (absolute). NULL when out of memory. */
 static char *absolute(const char *folder, const char *path) {
@@ -210,7 +223,8 @@ static char *absolute(const char *folder, const char *path) {
         const size_t n = strcspn(from, "/");
         if (n == 0) break;
         if (n == 2 && from[0] == '.' && from[1] == '.') {
-            while (to > joined && *--to != '/') {}
+            while (to > joined && *--to != '/') {
+            }
         } else if (!(n == 1 && from[0] == '.')) {
             *to++ = '/';
             memmove(to, from, n);

@@ -8,9 +8,9 @@
 /* Where the value in force was given. */
 struct config_origin {
     bool given;
-    int line, column;     /* 0 outside the file */
-    const char *origin;   /* the file, "environment" or "command line"; NULL: not given */
-    const char *folder;   /* where its relative paths start; NULL: the current directory */
+    int line, column;   /* 0 outside the file */
+    const char *origin; /* the file, "environment" or "command line"; NULL: not given */
+    const char *folder; /* where its relative paths start; NULL: the current directory */
 };
 
 /* A configuration being read. */

@@ -12,7 +12,8 @@ int config_key_find(const char *path) {
 }
 
 static bool lies_in(const char *key, const char *section, size_t n) {
-    return strncmp(key, section, n) == 0 && (key[n] == '.' || (key[n] == '[' && strchr(section, ']') == NULL));
+    return strncmp(key, section, n) == 0 &&
+           (key[n] == '.' || (key[n] == '[' && strchr(section, ']') == NULL));
 }
 
 bool config_key_is_section(const char *path) {
@@ -50,7 +51,9 @@ void config_key_nearest(const char *path, char *text, size_t n_bytes) {
         text[0] = '\0';
 }
 
-bool config_key_is_peer(const struct config_key *key) { return strncmp(key->path, "peers[].", 8) == 0; }
+bool config_key_is_peer(const struct config_key *key) {
+    return strncmp(key->path, "peers[].", 8) == 0;
+}
 
 void *config_key_place(const struct config_key *key, struct settings *settings, int peer) {
     char *base = config_key_is_peer(key) ? (char *)&settings->peers[peer] : (char *)settings;

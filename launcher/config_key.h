@@ -14,8 +14,8 @@ int config_key_find(const char *path);
 /* Is `path` a section: is there a key "path.something"? */
 bool config_key_is_section(const char *path);
 
-/* "; nearest: cotrain.steps" or "" for an unknown key `path`: a sibling of nearly that name, else a key anywhere
- * with nearly that last word. */
+/* "; nearest: cotrain.steps" or "" for an unknown key `path`: a sibling of nearly that name, else a key
+ * anywhere with nearly that last word. */
 void config_key_nearest(const char *path, char *text, size_t n_bytes);
 
 /* The place of a key's value. `peer` counts for "peers[]." keys only. */

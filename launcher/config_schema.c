@@ -6,72 +6,111 @@
 #define PEER(field) offsetof(struct peer_settings, field)
 #define BIG         9e15 /* every integer up to here is exact in a double */
 
-#define STRING(p, at, def, text) {.path = p, .type = CONFIG_STRING, .offset = at, .fallback = def, .help = text}
-#define NEEDED(p, at, text)      {.path = p, .type = CONFIG_STRING, .offset = at, .required = true, .help = text}
+#define STRING(p, at, def, text)                                                                             \
+    { .path = p, .type = CONFIG_STRING, .offset = at, .fallback = def, .help = text }
+#define NEEDED(p, at, text)                                                                                  \
+    { .path = p, .type = CONFIG_STRING, .offset = at, .required = true, .help = text }
 #define INPUT(p, at, def, needed, text)                                                                      \
-    {.path = p, .type = CONFIG_STRING, .offset = at, .fallback = def, .required = needed, .is_input_path = true, .help = text}
+    {                                                                                                        \
+        .path = p, .type = CONFIG_STRING, .offset = at, .fallback = def, .required = needed,                 \
+        .is_input_path = true, .help = text                                                                  \
+    }
 #define FILES(p, at, text)                                                                                   \
-    {.path = p, .type = CONFIG_STRINGS, .offset = at, .required = true, .is_input_path = true, .min_items = 1,   \
-     .max_items = 100000, .help = text}
-#define BOOL(p, at, def, text) {.path = p, .type = CONFIG_BOOL, .offset = at, .fallback = def, .help = text}
+    {                                                                                                        \
+        .path = p, .type = CONFIG_STRINGS, .offset = at, .required = true, .is_input_path = true,            \
+        .min_items = 1, .max_items = 100000, .help = text                                                    \
+    }
+#define BOOL(p, at, def, text)                                                                               \
+    { .path = p, .type = CONFIG_BOOL, .offset = at, .fallback = def, .help = text }
 #define INTEGER(p, at, lo, hi, def, text)                                                                    \
-    {.path = p, .type = CONFIG_INTEGER, .offset = at, .min = lo, .max = hi, .fallback = def, .help = text}
+    { .path = p, .type = CONFIG_INTEGER, .offset = at, .min = lo, .max = hi, .fallback = def, .help = text }
 #define INTEGER_AUTO(p, at, lo, hi, text)                                                                    \
-    {.path = p, .type = CONFIG_INTEGER, .offset = at, .min = lo, .max = hi, .fallback = "auto", .has_auto = true, .help = text}
+    {                                                                                                        \
+        .path = p, .type = CONFIG_INTEGER, .offset = at, .min = lo, .max = hi, .fallback = "auto",           \
+        .has_auto = true, .help = text                                                                       \
+    }
 #define NUMBER(p, at, lo, hi, def, text)                                                                     \
-    {.path = p, .type = CONFIG_NUMBER, .offset = at, .min = lo, .max = hi, .fallback = def, .help = text}
+    { .path = p, .type = CONFIG_NUMBER, .offset = at, .min = lo, .max = hi, .fallback = def, .help = text }
 #define WORD(p, at, list, def, text)                                                                         \
-    {.path = p, .type = CONFIG_WORD, .offset = at, .words = list, .fallback = def, .help = text}
+    { .path = p, .type = CONFIG_WORD, .offset = at, .words = list, .fallback = def, .help = text }
 #define NUMBERS(p, at, lo, hi, least, most, def, text)                                                       \
-    {.path = p, .type = CONFIG_NUMBERS, .offset = at, .min = lo, .max = hi, .min_items = least, .max_items = most,     \
-     .fallback = def, .help = text}
+    {                                                                                                        \
+        .path = p, .type = CONFIG_NUMBERS, .offset = at, .min = lo, .max = hi, .min_items = least,           \
+        .max_items = most, .fallback = def, .help = text                                                     \
+    }
 
 /* Keys of a shape of its own: unset unless given. */
 #define SHAPE_INTEGER(p, at, lo, hi, whose, text)                                                            \
-    {.path = p, .type = CONFIG_INTEGER, .offset = at, .min = lo, .max = hi, .families = whose, .help = text}
+    { .path = p, .type = CONFIG_INTEGER, .offset = at, .min = lo, .max = hi, .families = whose, .help = text }
 #define SHAPE_INTEGERS(p, at, lo, hi, least, most, whose, text)                                              \
-    {.path = p, .type = CONFIG_INTEGERS, .offset = at, .min = lo, .max = hi, .min_items = least, .max_items = most,    \
-     .families = whose, .help = text}
+    {                                                                                                        \
+        .path = p, .type = CONFIG_INTEGERS, .offset = at, .min = lo, .max = hi, .min_items = least,          \
+        .max_items = most, .families = whose, .help = text                                                   \
+    }
 #define SHAPE(prefix, where, base)                                                                           \
-    {.path = prefix ".family", .type = CONFIG_WORD, .offset = where(base.family), .words = "convnext|swin|mobilenetv2",                 \
-     .families = ~0u, .help = "family of a shape of its own"},                                                              \
-    SHAPE_INTEGERS(prefix ".depths", where(base.depths), 1, 64, 1, MODEL_MAX_STAGES, CONFIG_CONVNEXT | CONFIG_SWIN, "blocks of each stage"), \
-    SHAPE_INTEGERS(prefix ".dims", where(base.dims), 1, 16384, 1, MODEL_MAX_STAGES, CONFIG_CONVNEXT, "channels of each stage"),        \
-    SHAPE_INTEGER(prefix ".stem", where(base.stem), 1, 64, CONFIG_CONVNEXT, "side of the stem's patches, and its stride (4)"),         \
-    SHAPE_INTEGER(prefix ".kernel", where(base.kernel), 3, 31, CONFIG_CONVNEXT, "side of the depthwise kernel (7)"),                   \
-    {.path = prefix ".conv_mlp", .type = CONFIG_BOOL, .offset = where(base.conv_mlp), .families = CONFIG_CONVNEXT,                      \
-     .help = "weights keep the pointwise layers as 1x1 convolutions, as timm's atto to nano do"},                           \
-    SHAPE_INTEGER(prefix ".patch", where(base.patch), 1, 64, CONFIG_SWIN, "side of a patch (4)"),                                      \
-    SHAPE_INTEGER(prefix ".embed", where(base.embed), 1, 16384, CONFIG_SWIN, "channels of the first stage; each next one doubles"),    \
-    SHAPE_INTEGERS(prefix ".heads", where(base.heads), 1, 1024, 1, MODEL_MAX_STAGES, CONFIG_SWIN, "attention heads of each stage"),    \
-    SHAPE_INTEGER(prefix ".window", where(base.window), 1, 64, CONFIG_SWIN, "side of a window (7)"),                                   \
-    {.path = prefix ".width", .type = CONFIG_NUMBER, .offset = where(base.width), .min = 0.05, .max = 16, .families = CONFIG_MOBILENETV2, \
-     .help = "width multiplier (1.0)"},                                                                                      \
-    SHAPE_INTEGER(prefix ".stem_stride", where(base.stem_stride), 1, 4, CONFIG_MOBILENETV2, "stride of the first convolution (2)"),    \
-    SHAPE_INTEGERS(prefix ".strides", where(base.strides), 1, 4, 7, 7, CONFIG_MOBILENETV2,                                             \
-                   "stride of each row of the paper's table (1,2,2,2,1,2,1)")
+    {.path = prefix ".family",                                                                               \
+     .type = CONFIG_WORD,                                                                                    \
+     .offset = where(base.family),                                                                           \
+     .words = "convnext|swin|mobilenetv2",                                                                   \
+     .families = ~0u,                                                                                        \
+     .help = "family of a shape of its own"},                                                                \
+        SHAPE_INTEGERS(prefix ".depths", where(base.depths), 1, 64, 1, MODEL_MAX_STAGES,                     \
+                       CONFIG_CONVNEXT | CONFIG_SWIN, "blocks of each stage"),                               \
+        SHAPE_INTEGERS(prefix ".dims", where(base.dims), 1, 16384, 1, MODEL_MAX_STAGES, CONFIG_CONVNEXT,     \
+                       "channels of each stage"),                                                            \
+        SHAPE_INTEGER(prefix ".stem", where(base.stem), 1, 64, CONFIG_CONVNEXT,                              \
+                      "side of the stem's patches, and its stride (4)"),                                     \
+        SHAPE_INTEGER(prefix ".kernel", where(base.kernel), 3, 31, CONFIG_CONVNEXT,                          \
+                      "side of the depthwise kernel (7)"),                                                   \
+        {.path = prefix ".conv_mlp",                                                                         \
+         .type = CONFIG_BOOL,                                                                                \
+         .offset = where(base.conv_mlp),                                                                     \
+         .families = CONFIG_CONVNEXT,                                                                        \
+         .help = "weights keep the pointwise layers as 1x1 convolutions, as timm's atto to nano do"},        \
+        SHAPE_INTEGER(prefix ".patch", where(base.patch), 1, 64, CONFIG_SWIN, "side of a patch (4)"),        \
+        SHAPE_INTEGER(prefix ".embed", where(base.embed), 1, 16384, CONFIG_SWIN,                             \
+                      "channels of the first stage; each next one doubles"),                                 \
+        SHAPE_INTEGERS(prefix ".heads", where(base.heads), 1, 1024, 1, MODEL_MAX_STAGES, CONFIG_SWIN,        \
+                       "attention heads of each stage"),                                                     \
+        SHAPE_INTEGER(prefix ".window", where(base.window), 1, 64, CONFIG_SWIN, "side of a window (7)"),     \
+        {.path = prefix ".width",                                                                            \
+         .type = CONFIG_NUMBER,                                                                              \
+         .offset = where(base.width),                                                                        \
+         .min = 0.05,                                                                                        \
+         .max = 16,                                                                                          \
+         .families = CONFIG_MOBILENETV2,                                                                     \
+         .help = "width multiplier (1.0)"},                                                                  \
+        SHAPE_INTEGER(prefix ".stem_stride", where(base.stem_stride), 1, 4, CONFIG_MOBILENETV2,              \
+                      "stride of the first convolution (2)"),                                                \
+        SHAPE_INTEGERS(prefix ".strides", where(base.strides), 1, 4, 7, 7, CONFIG_MOBILENETV2,               \
+                       "stride of each row of the paper's table (1,2,2,2,1,2,1)")
 
 #define OPTIMIZER(prefix, base, def_name, def_lr, def_decay, def_no_decay, def_scale, def_clip)              \
-    WORD(prefix ".name", AT(base.name), "adamw|sgd", def_name, "update rule"),                                              \
-    NUMBER(prefix ".lr", AT(base.lr), 0, 1e6, def_lr, "learning rate"),                                                     \
-    NUMBERS(prefix ".betas", AT(base.betas), 0, 0.999999999, 2, 2, "[0.9, 0.999]", "AdamW: decay of the two moments"),      \
-    NUMBER(prefix ".eps", AT(base.eps), 0, 1, "1e-08", "AdamW: added to the root of the second moment"),                    \
-    NUMBER(prefix ".momentum", AT(base.momentum), 0, 0.999999999, "0.9", "SGD: momentum"),                                  \
-    BOOL(prefix ".nesterov", AT(base.nesterov), "true", "SGD: Nesterov momentum"),                                          \
-    NUMBER(prefix ".weight_decay", AT(base.weight_decay), 0, 100, def_decay, "decay of the weights (AdamW: decoupled)"),    \
-    BOOL(prefix ".no_decay_norms", AT(base.no_decay_norms), def_no_decay,                                                   \
-         "no decay on norms, biases, layer scale and position tables"),                                                      \
-    NUMBER(prefix ".layer_decay", AT(base.layer_decay), 0.01, 1, "1",                                                       \
-           "the rate falls by this factor from each layer to the one before it"),                                            \
-    NUMBER(prefix ".backbone_scale", AT(base.backbone_scale), 0, 1000, def_scale, "rate of all but the classifier, as a factor"), \
-    NUMBER(prefix ".clip", AT(base.clip), 0, 1e9, def_clip, "largest global gradient norm; 0: no clipping")
+    WORD(prefix ".name", AT(base.name), "adamw|sgd", def_name, "update rule"),                               \
+        NUMBER(prefix ".lr", AT(base.lr), 0, 1e6, def_lr, "learning rate"),                                  \
+        NUMBERS(prefix ".betas", AT(base.betas), 0, 0.999999999, 2, 2, "[0.9, 0.999]",                       \
+                "AdamW: decay of the two moments"),                                                          \
+        NUMBER(prefix ".eps", AT(base.eps), 0, 1, "1e-08", "AdamW: added to the root of the second moment"), \
+        NUMBER(prefix ".momentum", AT(base.momentum), 0, 0.999999999, "0.9", "SGD: momentum"),               \
+        BOOL(prefix ".nesterov", AT(base.nesterov), "true", "SGD: Nesterov momentum"),                       \
+        NUMBER(prefix ".weight_decay", AT(base.weight_decay), 0, 100, def_decay,                             \
+               "decay of the weights (AdamW: decoupled)"),                                                   \
+        BOOL(prefix ".no_decay_norms", AT(base.no_decay_norms), def_no_decay,                                \
+             "no decay on norms, biases, layer scale and position tables"),                                  \
+        NUMBER(prefix ".layer_decay", AT(base.layer_decay), 0.01, 1, "1",                                    \
+               "the rate falls by this factor from each layer to the one before it"),                        \
+        NUMBER(prefix ".backbone_scale", AT(base.backbone_scale), 0, 1000, def_scale,                        \
+               "rate of all but the classifier, as a factor"),                                               \
+        NUMBER(prefix ".clip", AT(base.clip), 0, 1e9, def_clip,                                              \
+               "largest global gradient norm; 0: no clipping")
 
 #define SCHEDULE(prefix, base, def_name, def_ramp)                                                           \
-    WORD(prefix ".name", AT(base.name), "constant|cosine|inverse", def_name,                                                \
-         "course of the rate: constant, cosine to 0, or (1 + gamma*step)^-power"),                                           \
-    INTEGER(prefix ".ramp", AT(base.ramp), 0, BIG, def_ramp, "steps in which the rate rises linearly at the start"),        \
-    NUMBER(prefix ".gamma", AT(base.gamma), 0, 1e6, "0.0001", "of inverse"),                                                \
-    NUMBER(prefix ".power", AT(base.power), 0, 100, "0.75", "of inverse")
+    WORD(prefix ".name", AT(base.name), "constant|cosine|inverse", def_name,                                 \
+         "course of the rate: constant, cosine to 0, or (1 + gamma*step)^-power"),                           \
+        INTEGER(prefix ".ramp", AT(base.ramp), 0, BIG, def_ramp,                                             \
+                "steps in which the rate rises linearly at the start"),                                      \
+        NUMBER(prefix ".gamma", AT(base.gamma), 0, 1e6, "0.0001", "of inverse"),                             \
+        NUMBER(prefix ".power", AT(base.power), 0, 100, "0.75", "of inverse")
 
 /* clang-format off */
 const struct config_key config_keys[] = {

@@ -1,5 +1,6 @@
 /* The one table of configuration keys: path, type, range, words, default, help and place in struct settings.
- * Checks, defaults, overrides, `config --help`, the effective configuration and docs/configuration.md come from it. */
+ * Checks, defaults, overrides, `config --help`, the effective configuration and docs/configuration.md come
+ * from it. */
 #ifndef LAUNCHER_CONFIG_SCHEMA_H
 #define LAUNCHER_CONFIG_SCHEMA_H
 
@@ -20,15 +21,19 @@ enum config_type {
 };
 
 /* Whose `model` keys a row is: 1 << enum model_family; 0: not one of the shape keys. */
-enum { CONFIG_CONVNEXT = 1 << MODEL_CONVNEXT, CONFIG_SWIN = 1 << MODEL_SWIN, CONFIG_MOBILENETV2 = 1 << MODEL_MOBILENETV2 };
+enum {
+    CONFIG_CONVNEXT = 1 << MODEL_CONVNEXT,
+    CONFIG_SWIN = 1 << MODEL_SWIN,
+    CONFIG_MOBILENETV2 = 1 << MODEL_MOBILENETV2
+};
 
 struct config_key {
-    const char *path;     /* "cotrain.weight.source"; "peers[].image" for each peer */
+    const char *path; /* "cotrain.weight.source"; "peers[].image" for each peer */
     enum config_type type;
-    size_t offset;        /* in struct settings, or in struct peer_settings for "peers[]." */
-    double min, max;      /* inclusive; of each item for lists */
+    size_t offset;   /* in struct settings, or in struct peer_settings for "peers[]." */
+    double min, max; /* inclusive; of each item for lists */
     int min_items, max_items;
-    const char *words;    /* "auto|cpu|cuda" */
+    const char *words; /* "auto|cpu|cuda" */
     bool has_auto, required, is_input_path;
     unsigned families;
     const char *fallback; /* the default, as it would be written; NULL: none (required, or a shape key) */

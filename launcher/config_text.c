@@ -10,7 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* ---- effective configuration ------------------------------------------------------------------------------- */
+/* ---- effective configuration
+ * ------------------------------------------------------------------------------- */
 
 /* A block of lines being written: keys share `prefix` ("peers[]." or ""), sections open as they come. */
 struct block {
@@ -85,8 +86,12 @@ status_t config_write(const struct settings *settings, FILE *out) {
     write_block(&top);
     fputs("peers:\n", out);
     for (int i = 0; i < settings->n_peers; i++) {
-        struct block peer = {.out = out, .settings = (struct settings *)settings, .prefix = "peers[].", .peer = i,
-                             .indent = 4, .dash = true};
+        struct block peer = {.out = out,
+                             .settings = (struct settings *)settings,
+                             .prefix = "peers[].",
+                             .peer = i,
+                             .indent = 4,
+                             .dash = true};
         write_block(&peer);
     }
     CHECK(!ferror(out), STATUS_IO, "cannot write the configuration");
@@ -100,13 +105,15 @@ status_t config_write_file(const struct settings *settings, const char *path) {
     CHECK(memory, STATUS_NO_MEMORY, "out of memory for the configuration");
     fprintf(memory, "# marrs_dist %s: the configuration in force, every key with its value\n", MARRS_VERSION);
     status_t status = config_write(settings, memory);
-    if (fclose(memory) != 0 && status == STATUS_OK) status = FAIL(STATUS_NO_MEMORY, "out of memory for the configuration");
+    if (fclose(memory) != 0 && status == STATUS_OK)
+        status = FAIL(STATUS_NO_MEMORY, "out of memory for the configuration");
     if (status == STATUS_OK) status = file_write_atomic(path, text, n_bytes);
     free(text);
     return status;
 }
 
-/* ---- keys -------------------------------------------------------------------------------------------------- */
+/* ---- keys
+ * -------------------------------------------------------------------------------------------------- */
 
 static const char *default_text(const struct config_key *key) {
     if (key->required) return "required";
@@ -127,14 +134,17 @@ static bool is_repeated(const struct config_key *key) {
 
 void config_print_help(FILE *out) {
     char section[64] = "", now[64], kind[160];
-    fputs("\nKeys of a configuration. Given as key=value after CONFIG they override it, as do variables MARRS_KEY of the\n"
-          "environment (MARRS_COTRAIN_STEPS=10); a peer's keys are peers.0.ranks or peers.NAME.ranks there.\n\n",
+    fputs("\nKeys of a configuration. Given as key=value after CONFIG they override it, as do variables "
+          "MARRS_KEY of the\n"
+          "environment (MARRS_COTRAIN_STEPS=10); a peer's keys are peers.0.ranks or peers.NAME.ranks "
+          "there.\n\n",
           out);
     for (int i = 0; i < config_n_keys; i++) {
         const struct config_key *key = &config_keys[i];
         if (is_repeated(key)) continue;
         section_of(key, now, sizeof now);
-        if (strcmp(now, section) != 0) fprintf(out, "\n%s: %s\n", now, config_section_help(now) ? config_section_help(now) : "");
+        if (strcmp(now, section) != 0)
+            fprintf(out, "\n%s: %s\n", now, config_section_help(now) ? config_section_help(now) : "");
         snprintf(section, sizeof section, "%s", now);
         config_value_kind(key, kind, sizeof kind);
         fprintf(out, "  %-34s %s [%s]\n  %-34s   %s\n", key->path, kind, default_text(key), "", key->help);
@@ -150,13 +160,19 @@ void config_print_markdown(FILE *out) {
     char section[64] = "?", now[64], kind[160];
     fputs("# Configuration\n\n"
           "Made by `marrs_dist config --markdown` from the table in `launcher/config_schema.c`.\n\n"
-          "A configuration is a YAML file (one document; no anchors, aliases or tags). Above it stand variables\n"
-          "`MARRS_KEY` of the environment (`MARRS_COTRAIN_STEPS=10`), and above them `key=value` of the command line\n"
-          "(`cotrain.steps=10`, `peers.0.ranks=2`, `peers.swin.ranks=2`, `stages=[cotrain]`). Every fault is told with\n"
+          "A configuration is a YAML file (one document; no anchors, aliases or tags). Above it stand "
+          "variables\n"
+          "`MARRS_KEY` of the environment (`MARRS_COTRAIN_STEPS=10`), and above them `key=value` of the "
+          "command line\n"
+          "(`cotrain.steps=10`, `peers.0.ranks=2`, `peers.swin.ranks=2`, `stages=[cotrain]`). Every fault is "
+          "told with\n"
           "file, line and column, all of them in one run, and nothing is started (exit code 78).\n\n"
-          "Paths of inputs (`data.*`, `weights`) that are relative start at the folder of the configuration file; those\n"
-          "of `data` at `data.folder` where it is given; those on the command line or in the environment at the current\n"
-          "directory. `run` and `features.folder` start at the current directory. `marrs_dist config --print CONFIG`\n"
+          "Paths of inputs (`data.*`, `weights`) that are relative start at the folder of the configuration "
+          "file; those\n"
+          "of `data` at `data.folder` where it is given; those on the command line or in the environment at "
+          "the current\n"
+          "directory. `run` and `features.folder` start at the current directory. `marrs_dist config --print "
+          "CONFIG`\n"
           "shows the configuration in force.\n",
           out);
     for (int i = 0; i < config_n_keys; i++) {
@@ -165,7 +181,8 @@ void config_print_markdown(FILE *out) {
         section_of(key, now, sizeof now);
         if (strcmp(now, section) != 0) {
             if (now[0])
-                fprintf(out, "\n## %s\n\n%s.\n\n", now, config_section_help(now) ? config_section_help(now) : now);
+                fprintf(out, "\n## %s\n\n%s.\n\n", now,
+                        config_section_help(now) ? config_section_help(now) : now);
             else
                 fputs("\n## Top level\n\n", out);
             fputs("| key | value | default | meaning |\n|---|---|---|---|\n", out);
@@ -181,7 +198,8 @@ void config_print_markdown(FILE *out) {
     fputs("\n`distil.student.model` takes the same shape keys as `peers[].model`.\n", out);
 }
 
-/* ---- the default configuration ----------------------------------------------------------------------------- */
+/* ---- the default configuration
+ * ----------------------------------------------------------------------------- */
 
 status_t config_default_path(char **path) {
     static const char *const places[] = {"../configs/digits.yaml", "../share/marrs_dist/configs/digits.yaml"};
@@ -197,5 +215,6 @@ status_t config_default_path(char **path) {
         free(candidate);
         if (*path) return STATUS_OK;
     }
-    return FAIL(STATUS_MISSING, "no default configuration: neither %s nor %s from %s", places[0], places[1], self);
+    return FAIL(STATUS_MISSING, "no default configuration: neither %s nor %s from %s", places[0], places[1],
+                self);
 }

@@ -16,7 +16,8 @@ struct reader {
     int n_nodes;
 };
 
-void config_fault(struct config_faults *faults, const char *origin, int line, int column, const char *fmt, ...) {
+void config_fault(struct config_faults *faults, const char *origin, int line, int column, const char *fmt,
+                  ...) {
     faults->n++;
     if (faults->n > MAX_FAULTS) return; /* nobody reads on; the sum is told */
     char place[64] = "", message[1024];
@@ -78,13 +79,16 @@ static status_t next_event(struct reader *r, yaml_event_t *event) {
 }
 
 static const char *event_refused(const yaml_event_t *event) {
-    static const char *const anchor = "anchors (&name) and aliases (*name) are not supported; write the value out";
+    static const char *const anchor =
+        "anchors (&name) and aliases (*name) are not supported; write the value out";
     switch (event->type) {
-    case YAML_ALIAS_EVENT: return anchor;
+    case YAML_ALIAS_EVENT:
+        return anchor;
     case YAML_SCALAR_EVENT:
         if (event->data.scalar.anchor) return anchor;
         if (event->data.scalar.tag) return "tags (!name) are not supported";
-        if (memchr(event->data.scalar.value, 0, event->data.scalar.length)) return "a text must not contain a NUL byte";
+        if (memchr(event->data.scalar.value, 0, event->data.scalar.length))
+            return "a text must not contain a NUL byte";
         return NULL;
     case YAML_SEQUENCE_START_EVENT:
         if (event->data.sequence_start.anchor) return anchor;
@@ -92,7 +96,8 @@ static const char *event_refused(const yaml_event_t *event) {
     case YAML_MAPPING_START_EVENT:
         if (event->data.mapping_start.anchor) return anchor;
         return event->data.mapping_start.tag ? "tags (!name) are not supported" : NULL;
-    default: return NULL;
+    default:
+        return NULL;
     }
 }
 
@@ -132,7 +137,8 @@ static status_t read_child(struct reader *r, const yaml_event_t *event, int dept
 }
 
 static status_t read_children(struct reader *r, int depth, struct config_node *node) {
-    const yaml_event_type_t end = node->kind == CONFIG_MAPPING ? YAML_MAPPING_END_EVENT : YAML_SEQUENCE_END_EVENT;
+    const yaml_event_type_t end =
+        node->kind == CONFIG_MAPPING ? YAML_MAPPING_END_EVENT : YAML_SEQUENCE_END_EVENT;
     int capacity = 0;
     for (;;) {
         yaml_event_t event;
@@ -162,9 +168,14 @@ static status_t read_node(struct reader *r, const yaml_event_t *event, int depth
         node->text = strdup((const char *)event->data.scalar.value);
         CHECK(node->text, STATUS_NO_MEMORY, "out of memory for %s", r->origin);
         return STATUS_OK;
-    case YAML_SEQUENCE_START_EVENT: node->kind = CONFIG_SEQUENCE; return read_children(r, depth, node);
-    case YAML_MAPPING_START_EVENT: node->kind = CONFIG_MAPPING; return read_children(r, depth, node);
-    default: return FAIL(STATUS_INTERNAL, "%s: unexpected event %d", r->origin, (int)event->type);
+    case YAML_SEQUENCE_START_EVENT:
+        node->kind = CONFIG_SEQUENCE;
+        return read_children(r, depth, node);
+    case YAML_MAPPING_START_EVENT:
+        node->kind = CONFIG_MAPPING;
+        return read_children(r, depth, node);
+    default:
+        return FAIL(STATUS_INTERNAL, "%s: unexpected event %d", r->origin, (int)event->type);
     }
 }
 
@@ -180,8 +191,8 @@ static status_t read_document(struct reader *r, struct config_node *root) {
         status_t status = STATUS_OK;
         if (type == YAML_DOCUMENT_START_EVENT && seen)
             status = fault_at(r, event.start_mark, "a second document (---): one file is one configuration");
-        else if (type != YAML_STREAM_START_EVENT && type != YAML_STREAM_END_EVENT && type != YAML_DOCUMENT_START_EVENT &&
-                 type != YAML_DOCUMENT_END_EVENT) {
+        else if (type != YAML_STREAM_START_EVENT && type != YAML_STREAM_END_EVENT &&
+                 type != YAML_DOCUMENT_START_EVENT && type != YAML_DOCUMENT_END_EVENT) {
             seen = true;
             status = read_node(r, &event, 0, root);
         }

@@ -19,25 +19,27 @@ struct context {
 static const char *const node_kinds[] = {"a single value", "a list", "a section"};
 
 static bool wrong_kind(const struct context *c, const struct config_node *node, const char *wanted) {
-    config_fault(c->faults, c->origin, node->line, node->column, "%s: expected %s, got %s", c->key->path, wanted,
-                 node_kinds[node->kind]);
+    config_fault(c->faults, c->origin, node->line, node->column, "%s: expected %s, got %s", c->key->path,
+                 wanted, node_kinds[node->kind]);
     return false;
 }
 
 static bool wrong_text(const struct context *c, const struct config_node *node, const char *wanted) {
     if (node->text[0] == '\0' && !node->quoted)
-        config_fault(c->faults, c->origin, node->line, node->column, "%s: expected %s, got nothing", c->key->path, wanted);
+        config_fault(c->faults, c->origin, node->line, node->column, "%s: expected %s, got nothing",
+                     c->key->path, wanted);
     else
-        config_fault(c->faults, c->origin, node->line, node->column, "%s: expected %s, got '%.80s'", c->key->path, wanted,
-                     node->text);
+        config_fault(c->faults, c->origin, node->line, node->column, "%s: expected %s, got '%.80s'",
+                     c->key->path, wanted, node->text);
     return false;
 }
 
 static bool check_range(const struct context *c, const struct config_node *node, double value) {
     if (value >= c->key->min && value <= c->key->max) return true;
     const bool low = value < c->key->min;
-    config_fault(c->faults, c->origin, node->line, node->column, "%s: %.80s is %s %.17g", c->key->path, node->text,
-                 low ? "below the least value," : "above the largest value,", low ? c->key->min : c->key->max);
+    config_fault(c->faults, c->origin, node->line, node->column, "%s: %.80s is %s %.17g", c->key->path,
+                 node->text, low ? "below the least value," : "above the largest value,",
+                 low ? c->key->min : c->key->max);
     return false;
 }
 
@@ -53,7 +55,8 @@ static bool read_integer(const struct context *c, const struct config_node *node
     const char *wanted = c->key->has_auto ? "an integer or auto" : "an integer";
     if (node->kind != CONFIG_SCALAR) return wrong_kind(c, node, wanted);
     const char *digits = node->text + (node->text[0] == '-' || node->text[0] == '+');
-    if (digits[0] == '\0' || strspn(digits, "0123456789") != strlen(digits)) return wrong_text(c, node, wanted);
+    if (digits[0] == '\0' || strspn(digits, "0123456789") != strlen(digits))
+        return wrong_text(c, node, wanted);
     errno = 0;
     const long long value = strtoll(node->text, NULL, 10);
     if (errno == ERANGE) return check_range(c, node, value < 0 ? -1e300 : 1e300);
@@ -104,8 +107,8 @@ static int read_word(const struct context *c, const struct config_node *node) {
         nearest_offer(&nearest, word);
     }
     if (nearest.best) snprintf(nearest_text, sizeof nearest_text, "; nearest: %s", nearest.best);
-    config_fault(c->faults, c->origin, node->line, node->column, "%s: expected %s, got '%.80s'%s", c->key->path, wanted,
-                 node->text, nearest_text);
+    config_fault(c->faults, c->origin, node->line, node->column, "%s: expected %s, got '%.80s'%s",
+                 c->key->path, wanted, node->text, nearest_text);
     return -1;
 }
 
@@ -122,13 +125,14 @@ static long next_character(const unsigned char *p, int *n_bytes) {
     return n == 0 || value < least[n] ? -1 : value;
 }
 
-/* UTF-8 that stays the same when written into YAML and read again: no control characters, no line separators. */
+/* UTF-8 that stays the same when written into YAML and read again: no control characters, no line separators.
+ */
 static bool is_printable(const char *text) {
     int n_bytes = 0;
     for (const unsigned char *p = (const unsigned char *)text; *p; p += n_bytes) {
         const long c = next_character(p, &n_bytes);
-        if (c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029 || (c >= 0xd800 && c < 0xe000) ||
-            c == 0xfeff || c == 0xfffe || c == 0xffff || c > 0x10ffff)
+        if (c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029 ||
+            (c >= 0xd800 && c < 0xe000) || c == 0xfeff || c == 0xfffe || c == 0xffff || c > 0x10ffff)
             return false;
     }
     return true;
@@ -155,11 +159,11 @@ static int list_length(const struct context *c, const struct config_node *node) 
     const int n = node->kind == CONFIG_SEQUENCE ? node->n_children : 1;
     if (n >= c->key->min_items && n <= c->key->max_items) return n;
     if (c->key->min_items == c->key->max_items)
-        config_fault(c->faults, c->origin, node->line, node->column, "%s: expected %d items, got %d", c->key->path,
-                     c->key->min_items, n);
+        config_fault(c->faults, c->origin, node->line, node->column, "%s: expected %d items, got %d",
+                     c->key->path, c->key->min_items, n);
     else
-        config_fault(c->faults, c->origin, node->line, node->column, "%s: expected %d to %d items, got %d", c->key->path,
-                     c->key->min_items, c->key->max_items, n);
+        config_fault(c->faults, c->origin, node->line, node->column, "%s: expected %d to %d items, got %d",
+                     c->key->path, c->key->min_items, c->key->max_items, n);
     return -1;
 }
 
@@ -229,18 +233,25 @@ bool config_value_set(const struct config_key *key, const struct config_node *no
         *(char **)place = copy;
         return true;
     }
-    case CONFIG_STRINGS: return read_strings(&c, node, place);
-    case CONFIG_BOOL: return read_bool(&c, node, place);
-    case CONFIG_INTEGER: return read_integer(&c, node, place);
-    case CONFIG_NUMBER: return read_number(&c, node, place);
+    case CONFIG_STRINGS:
+        return read_strings(&c, node, place);
+    case CONFIG_BOOL:
+        return read_bool(&c, node, place);
+    case CONFIG_INTEGER:
+        return read_integer(&c, node, place);
+    case CONFIG_NUMBER:
+        return read_number(&c, node, place);
     case CONFIG_WORD: {
         const int word = read_word(&c, node);
         if (word >= 0) *(unsigned *)place = (unsigned)word;
         return word >= 0;
     }
-    case CONFIG_INTEGERS: return read_integers(&c, node, place);
-    case CONFIG_NUMBERS: return read_numbers(&c, node, place);
-    case CONFIG_STAGES: return read_stages(&c, node, place);
+    case CONFIG_INTEGERS:
+        return read_integers(&c, node, place);
+    case CONFIG_NUMBERS:
+        return read_numbers(&c, node, place);
+    case CONFIG_STAGES:
+        return read_stages(&c, node, place);
     }
     return false;
 }
@@ -248,7 +259,8 @@ bool config_value_set(const struct config_key *key, const struct config_node *no
 status_t config_value_default(const struct config_key *key, void *place) {
     if (!key->fallback) {
         if (key->type == CONFIG_STRING && !*(char **)place) *(char **)place = strdup("");
-        CHECK(key->type != CONFIG_STRING || *(char **)place, STATUS_NO_MEMORY, "out of memory for the configuration");
+        CHECK(key->type != CONFIG_STRING || *(char **)place, STATUS_NO_MEMORY,
+              "out of memory for the configuration");
         return STATUS_OK; /* everything else is zeroed already */
     }
     struct config_faults faults = {0};
@@ -263,19 +275,28 @@ status_t config_value_default(const struct config_key *key, void *place) {
     return status;
 }
 
-/* Shape keys are no strings: each is zero in its first bytes (a list in its length) exactly where it is unset. */
+/* Shape keys are no strings: each is zero in its first bytes (a list in its length) exactly where it is
+ * unset. */
 static size_t value_bytes(const struct config_key *key) {
     switch (key->type) {
-    case CONFIG_BOOL: return sizeof(bool);
-    case CONFIG_INTEGER: return sizeof(int64_t);
-    case CONFIG_NUMBER: return sizeof(double);
-    case CONFIG_INTEGERS: return sizeof(struct integer_list);
-    case CONFIG_NUMBERS: return sizeof(struct number_list);
-    default: return sizeof(unsigned);
+    case CONFIG_BOOL:
+        return sizeof(bool);
+    case CONFIG_INTEGER:
+        return sizeof(int64_t);
+    case CONFIG_NUMBER:
+        return sizeof(double);
+    case CONFIG_INTEGERS:
+        return sizeof(struct integer_list);
+    case CONFIG_NUMBERS:
+        return sizeof(struct number_list);
+    default:
+        return sizeof(unsigned);
     }
 }
 
-void config_value_zero(const struct config_key *key, void *place) { memset(place, 0, value_bytes(key)); }
+void config_value_zero(const struct config_key *key, void *place) {
+    memset(place, 0, value_bytes(key));
+}
 
 bool config_value_is_zero(const struct config_key *key, const void *place) {
     const unsigned char *p = place;
@@ -286,8 +307,11 @@ bool config_value_is_zero(const struct config_key *key, const void *place) {
 
 /* Plain where YAML reads it back as this text and no eye takes it for something else. */
 static bool is_plain(const char *text) {
-    if (text[0] == '\0' || !(isalnum((unsigned char)text[0]) || text[0] == '/' || text[0] == '.' || text[0] == '_')) return false;
-    return strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+=@*") == strlen(text);
+    if (text[0] == '\0' ||
+        !(isalnum((unsigned char)text[0]) || text[0] == '/' || text[0] == '.' || text[0] == '_'))
+        return false;
+    return strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+=@*") ==
+           strlen(text);
 }
 
 void config_write_string(const char *text, FILE *out) {
@@ -324,26 +348,43 @@ static void write_word(const char *words, int index, FILE *out) {
 
 static void write_item(const struct config_key *key, const void *place, int i, FILE *out) {
     switch (key->type) {
-    case CONFIG_STRINGS: config_write_string(((const struct string_list *)place)->items[i], out); break;
-    case CONFIG_INTEGERS: fprintf(out, "%" PRId64, ((const struct integer_list *)place)->items[i]); break;
-    case CONFIG_NUMBERS: write_number(((const struct number_list *)place)->items[i], out); break;
-    default: write_word(key->words, (int)((const struct stage_list *)place)->items[i] - 1, out); break;
+    case CONFIG_STRINGS:
+        config_write_string(((const struct string_list *)place)->items[i], out);
+        break;
+    case CONFIG_INTEGERS:
+        fprintf(out, "%" PRId64, ((const struct integer_list *)place)->items[i]);
+        break;
+    case CONFIG_NUMBERS:
+        write_number(((const struct number_list *)place)->items[i], out);
+        break;
+    default:
+        write_word(key->words, (int)((const struct stage_list *)place)->items[i] - 1, out);
+        break;
     }
 }
 
 void config_value_write(const struct config_key *key, const void *place, FILE *out) {
     switch (key->type) {
-    case CONFIG_STRING: config_write_string(*(char *const *)place, out); return;
-    case CONFIG_BOOL: fputs(*(const bool *)place ? "true" : "false", out); return;
+    case CONFIG_STRING:
+        config_write_string(*(char *const *)place, out);
+        return;
+    case CONFIG_BOOL:
+        fputs(*(const bool *)place ? "true" : "false", out);
+        return;
     case CONFIG_INTEGER:
         if (key->has_auto && *(const int64_t *)place == 0)
             fputs("auto", out);
         else
             fprintf(out, "%" PRId64, *(const int64_t *)place);
         return;
-    case CONFIG_NUMBER: write_number(*(const double *)place, out); return;
-    case CONFIG_WORD: write_word(key->words, (int)*(const unsigned *)place, out); return;
-    default: break;
+    case CONFIG_NUMBER:
+        write_number(*(const double *)place, out);
+        return;
+    case CONFIG_WORD:
+        write_word(key->words, (int)*(const unsigned *)place, out);
+        return;
+    default:
+        break;
     }
     const int n = *(const int32_t *)place; /* every list begins with its length */
     fputc('[', out);
@@ -355,17 +396,24 @@ void config_value_write(const struct config_key *key, const void *place, FILE *o
 }
 
 void config_value_kind(const struct config_key *key, char *text, size_t n_bytes) {
-    static const char *const nouns[] = {
-        [CONFIG_STRING] = "text", [CONFIG_STRINGS] = "list of files", [CONFIG_BOOL] = "true | false",
-        [CONFIG_INTEGER] = "integer", [CONFIG_NUMBER] = "number", [CONFIG_WORD] = "word",
-        [CONFIG_INTEGERS] = "list of integers", [CONFIG_NUMBERS] = "list of numbers", [CONFIG_STAGES] = "list of"};
+    static const char *const nouns[] = {[CONFIG_STRING] = "text",
+                                        [CONFIG_STRINGS] = "list of files",
+                                        [CONFIG_BOOL] = "true | false",
+                                        [CONFIG_INTEGER] = "integer",
+                                        [CONFIG_NUMBER] = "number",
+                                        [CONFIG_WORD] = "word",
+                                        [CONFIG_INTEGERS] = "list of integers",
+                                        [CONFIG_NUMBERS] = "list of numbers",
+                                        [CONFIG_STAGES] = "list of"};
     const char *also = key->has_auto ? " or auto" : "";
     if (key->type == CONFIG_WORD || key->type == CONFIG_STAGES) {
         size_t n = 0;
         if (key->type == CONFIG_STAGES) n = (size_t)snprintf(text, n_bytes, "list of ");
-        for (const char *p = key->words; *p && n + 4 < n_bytes; p++) n += (size_t)snprintf(text + n, n_bytes - n, *p == '|' ? " | " : "%c", *p);
+        for (const char *p = key->words; *p && n + 4 < n_bytes; p++)
+            n += (size_t)snprintf(text + n, n_bytes - n, *p == '|' ? " | " : "%c", *p);
     } else if (key->type == CONFIG_STRING || key->type == CONFIG_STRINGS || key->type == CONFIG_BOOL) {
-        snprintf(text, n_bytes, "%s", key->is_input_path && key->type == CONFIG_STRING ? "path" : nouns[key->type]);
+        snprintf(text, n_bytes, "%s",
+                 key->is_input_path && key->type == CONFIG_STRING ? "path" : nouns[key->type]);
     } else if (key->max >= 1e6) {
         snprintf(text, n_bytes, "%s from %g%s", nouns[key->type], key->min, also);
     } else {

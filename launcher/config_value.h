@@ -7,8 +7,8 @@
 
 #include <stdio.h>
 
-/* Put the node's value into *place (settings or peer plus key->offset), replacing an old one. false: a fault with
- * what is wrong was added, *place is as before. */
+/* Put the node's value into *place (settings or peer plus key->offset), replacing an old one. false: a fault
+ * with what is wrong was added, *place is as before. */
 bool config_value_set(const struct config_key *key, const struct config_node *node, const char *origin,
                       struct config_faults *faults, void *place);
 

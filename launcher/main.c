@@ -1,4 +1,5 @@
-/* marrs_dist: finds the command, starts MPI where the command needs it, and is the only place that ends the process. */
+/* marrs_dist: finds the command, starts MPI where the command needs it, and is the only place that ends the
+ * process. */
 #include "launcher/commands.h"
 #include "launcher/config.h"
 #include "launcher/startup.h"
@@ -17,9 +18,10 @@
 #include <unistd.h>
 
 #if defined(OMPI_MAJOR_VERSION)
-#define TEXT_(x)  #x
-#define TEXT(x)   TEXT_(x)
-#define MPI_BUILT "Open MPI " TEXT(OMPI_MAJOR_VERSION) "." TEXT(OMPI_MINOR_VERSION) "." TEXT(OMPI_RELEASE_VERSION)
+#define TEXT_(x) #x
+#define TEXT(x)  TEXT_(x)
+#define MPI_BUILT                                                                                            \
+    "Open MPI " TEXT(OMPI_MAJOR_VERSION) "." TEXT(OMPI_MINOR_VERSION) "." TEXT(OMPI_RELEASE_VERSION)
 #elif defined(MPICH_VERSION)
 #define MPI_BUILT "MPICH " MPICH_VERSION
 #else
@@ -27,13 +29,15 @@
 #endif
 
 static void print_usage(FILE *out) {
-    fputs("Semi-supervised domain adaptation: peers co-trained on groups of ranks, then distilled into one student.\n\n"
+    fputs("Semi-supervised domain adaptation: peers co-trained on groups of ranks, then distilled into one "
+          "student.\n\n"
           "  marrs_dist                                  the embedded default, configs/digits.yaml\n"
           "  mpirun -np N marrs_dist CONFIG [key=value]  on N ranks\n\ncommands:\n",
           out);
     for (const struct command *c = commands; c->name; c++) fprintf(out, "  %-10s %s\n", c->name, c->help);
     fputs("\noptions: --help, --version, --version=full; marrs_dist COMMAND --help tells more.\n"
-          "Exit codes: 0 done, 1 training failed, 64 usage, 65 bad data, 66 missing input, 70 internal, 73 cannot create,\n"
+          "Exit codes: 0 done, 1 training failed, 64 usage, 65 bad data, 66 missing input, 70 internal, 73 "
+          "cannot create,\n"
           "74 input/output, 75 stopped cleanly (run again to go on), 78 bad configuration.\n",
           out);
 }
@@ -59,7 +63,8 @@ static void print_failure(status_t status, bool shared, const char *message) {
     if (log_get_level() >= LOG_DEBUG) log_local(LOG_DEBUG, "%s at %s", status_name(status), status_where());
 }
 
-/* ---- which command ----------------------------------------------------------------------------------------- */
+/* ---- which command
+ * ----------------------------------------------------------------------------------------- */
 
 /* The command that a start without arguments, or with a configuration alone, means. */
 static const struct command *default_command(void) {
@@ -69,11 +74,12 @@ static const struct command *default_command(void) {
 
 static bool looks_like_config(const char *word) {
     const char *dot = strrchr(word, '.');
-    return strchr(word, '/') || strchr(word, '=') || (dot && (strcmp(dot, ".yaml") == 0 || strcmp(dot, ".yml") == 0)) ||
-           file_exists(word);
+    return strchr(word, '/') || strchr(word, '=') ||
+           (dot && (strcmp(dot, ".yaml") == 0 || strcmp(dot, ".yml") == 0)) || file_exists(word);
 }
 
-/* *first: index in argv of the command's name (its arguments follow); 0 where a default command takes them all. */
+/* *first: index in argv of the command's name (its arguments follow); 0 where a default command takes them
+ * all. */
 static status_t choose_command(int argc, char **argv, const struct command **command, int *first) {
     *first = 0;
     *command = default_command();
@@ -82,8 +88,9 @@ static status_t choose_command(int argc, char **argv, const struct command **com
     *command = command_find(argv[1]);
     if (*command) return STATUS_OK;
     const char *nearest = command_nearest(argv[1]);
-    return FAIL(STATUS_USAGE, "unknown %s %s%s%s (marrs_dist --help)", argv[1][0] == '-' ? "option" : "command", argv[1],
-                nearest ? "; nearest: " : "", nearest ? nearest : "");
+    return FAIL(STATUS_USAGE, "unknown %s %s%s%s (marrs_dist --help)",
+                argv[1][0] == '-' ? "option" : "command", argv[1], nearest ? "; nearest: " : "",
+                nearest ? nearest : "");
 }
 
 /* --help and --version, of the program and of commands; true where that was all. */
@@ -97,7 +104,8 @@ static bool answer(int argc, char **argv) {
     }
     if (strcmp(word, "--version") == 0 || strcmp(word, "--version=full") == 0) {
         if (!silent && strcmp(word, "--version") == 0) version_print(stdout);
-        if (!silent && strcmp(word, "--version=full") == 0) version_print_full(MPI_BUILT, comm_library(), (void *)MPI_Init, stdout);
+        if (!silent && strcmp(word, "--version=full") == 0)
+            version_print_full(MPI_BUILT, comm_library(), (void *)MPI_Init, stdout);
         return true;
     }
     const struct command *command = command_find(word);
@@ -109,7 +117,8 @@ static bool answer(int argc, char **argv) {
     return false;
 }
 
-/* ---- running it -------------------------------------------------------------------------------------------- */
+/* ---- running it
+ * -------------------------------------------------------------------------------------------- */
 
 /* Threads of this rank, and what may be wrong with the start. */
 static status_t prepare(struct launch_context *context) {
@@ -125,7 +134,8 @@ static status_t prepare(struct launch_context *context) {
     return STATUS_OK;
 }
 
-static status_t run_alone(const struct command *command, struct launch_context *context, int argc, char **argv) {
+static status_t run_alone(const struct command *command, struct launch_context *context, int argc,
+                          char **argv) {
     log_set_identity(startup_environment_rank(), 1, context->host);
     if (startup_environment_rank() != 0) return STATUS_OK;
     TRY(prepare(context));
@@ -145,8 +155,8 @@ static int end_failed(struct comm **world, status_t status) {
     comm_abort(status_exit_code(verdict.reached ? verdict.status : status));
 }
 
-static int run_with_mpi(const struct command *command, struct launch_context *context, int argc, char **argv, int *all_argc,
-                        char ***all_argv) {
+static int run_with_mpi(const struct command *command, struct launch_context *context, int argc, char **argv,
+                        int *all_argc, char ***all_argv) {
     struct comm *world = NULL;
     status_t status = comm_start(all_argc, all_argv, &world);
     if (status != STATUS_OK) {
@@ -159,10 +169,12 @@ static int run_with_mpi(const struct command *command, struct launch_context *co
     context->local_rank = comm_local_rank(world);
     context->n_local_ranks = comm_local_size(world);
     context->host = comm_hostname(world, context->rank);
-    if (context->n_ranks == 1) log_set_identity(startup_environment_rank(), 1, context->host); /* one voice of N singletons */
+    if (context->n_ranks == 1)
+        log_set_identity(startup_environment_rank(), 1, context->host); /* one voice of N singletons */
     status = prepare(context);
     if (status == STATUS_OK) status = command->run(context, argc, argv);
-    if (fflush(stdout) != 0 && status == STATUS_OK) status = FAIL(STATUS_IO, "cannot write to standard output");
+    if (fflush(stdout) != 0 && status == STATUS_OK)
+        status = FAIL(STATUS_IO, "cannot write to standard output");
     if (status != STATUS_OK) return end_failed(&world, status);
     status = comm_finish(&world);
     if (status == STATUS_OK) return 0;
@@ -185,7 +197,8 @@ int main(int argc, char **argv) {
                          (command->needs_mpi == COMMAND_MPI_WHEN_LAUNCHED && startup_was_launched());
         if (mpi) return run_with_mpi(command, &context, argc - first, argv + first, &argc, &argv);
         status = run_alone(command, &context, argc - first, argv + first);
-        if (fflush(stdout) != 0 && status == STATUS_OK) status = FAIL(STATUS_IO, "cannot write to standard output");
+        if (fflush(stdout) != 0 && status == STATUS_OK)
+            status = FAIL(STATUS_IO, "cannot write to standard output");
     }
     if (status != STATUS_OK) print_failure(status, true, status_message());
     return status_exit_code(status);

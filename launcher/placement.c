@@ -13,7 +13,8 @@ struct host {
     int index, n_free;
 };
 
-/* ---- sizes ------------------------------------------------------------------------------------------------- */
+/* ---- sizes
+ * ------------------------------------------------------------------------------------------------- */
 
 /* Giving the next rank to the peer with the largest cost per rank makes the largest smallest. */
 static void share_out(const struct placement_request *q, int n_left, int *sizes) {
@@ -21,7 +22,8 @@ static void share_out(const struct placement_request *q, int n_left, int *sizes)
         int dearest = -1;
         for (int p = 0; p < q->n_peers; p++) {
             if (q->peers[p].n_ranks > 0) continue;
-            if (dearest < 0 || q->peers[p].cost * sizes[dearest] > q->peers[dearest].cost * sizes[p]) dearest = p;
+            if (dearest < 0 || q->peers[p].cost * sizes[dearest] > q->peers[dearest].cost * sizes[p])
+                dearest = p;
         }
         sizes[dearest]++;
     }
@@ -35,27 +37,33 @@ static status_t choose_sizes(const struct placement_request *q, int *sizes) {
         n_auto += q->peers[p].n_ranks == 0;
     }
     CHECK(n_wanted <= q->n_ranks, STATUS_USAGE,
-          "the peers want %d ranks, but there are %d: start %d, or set their `ranks` to auto", n_wanted, q->n_ranks, n_wanted);
+          "the peers want %d ranks, but there are %d: start %d, or set their `ranks` to auto", n_wanted,
+          q->n_ranks, n_wanted);
     CHECK(n_wanted == 0 || n_wanted + n_auto <= q->n_ranks, STATUS_USAGE,
-          "%d of %d ranks are wanted by number, which leaves too few for the %d peers with `ranks: auto`", n_wanted,
-          q->n_ranks, n_auto);
-    CHECK(n_auto > 0 || n_wanted == q->n_ranks, STATUS_USAGE,
-          "%d ranks would serve no peer: the peers want %d of %d. Start %d, or set one peer's `ranks` to auto",
-          q->n_ranks - n_wanted, n_wanted, q->n_ranks, n_wanted);
-    share_out(q, q->n_ranks - n_wanted - n_auto, sizes); /* negative with fewer ranks than peers: nothing to share */
+          "%d of %d ranks are wanted by number, which leaves too few for the %d peers with `ranks: auto`",
+          n_wanted, q->n_ranks, n_auto);
+    CHECK(
+        n_auto > 0 || n_wanted == q->n_ranks, STATUS_USAGE,
+        "%d ranks would serve no peer: the peers want %d of %d. Start %d, or set one peer's `ranks` to auto",
+        q->n_ranks - n_wanted, n_wanted, q->n_ranks, n_wanted);
+    share_out(q, q->n_ranks - n_wanted - n_auto,
+              sizes); /* negative with fewer ranks than peers: nothing to share */
     return STATUS_OK;
 }
 
-/* ---- hosts ------------------------------------------------------------------------------------------------- */
+/* ---- hosts
+ * ------------------------------------------------------------------------------------------------- */
 
 static int by_free_descending(const void *a, const void *b) {
     const struct host *x = a, *y = b;
     return x->n_free != y->n_free ? y->n_free - x->n_free : x->index - y->index;
 }
 
-/* Which sets of groups fit unsplit: bundle[h][mask] is what host h (of the n largest) takes where the set `mask` fits
- * the hosts 0..h, or -1. The n_peers largest hosts are enough: any packing can be moved onto them. */
-static void pack(const struct host *hosts, int n_hosts, const int *sums, int n_peers, int bundle[][N_SUBSETS]) {
+/* Which sets of groups fit unsplit: bundle[h][mask] is what host h (of the n largest) takes where the set
+ * `mask` fits the hosts 0..h, or -1. The n_peers largest hosts are enough: any packing can be moved onto
+ * them. */
+static void pack(const struct host *hosts, int n_hosts, const int *sums, int n_peers,
+                 int bundle[][N_SUBSETS]) {
     for (int h = 0; h < n_hosts; h++)
         for (int mask = 0; mask < 1 << n_peers; mask++) {
             bundle[h][mask] = -1;
@@ -102,7 +110,8 @@ static struct host *emptiest(struct host *hosts, int n_hosts) {
     return best;
 }
 
-/* Groups kept whole: what shares a host stays together, the largest bundle first onto the tightest untouched host. */
+/* Groups kept whole: what shares a host stays together, the largest bundle first onto the tightest untouched
+ * host. */
 static void place_whole(const struct placement_request *q, struct host *hosts, const int *parts, int n_parts,
                         const int *sizes, const int *sums, int *counts) {
     bool done[MAX_PEERS] = {false};
@@ -125,7 +134,8 @@ static void place_whole(const struct placement_request *q, struct host *hosts, c
 }
 
 /* Groups that must be split: whole hosts first, the rest where it fits best. */
-static void place_split(const struct placement_request *q, struct host *hosts, int mask, const int *sizes, int *counts) {
+static void place_split(const struct placement_request *q, struct host *hosts, int mask, const int *sizes,
+                        int *counts) {
     for (;;) {
         int largest = -1;
         for (int p = 0; p < q->n_peers; p++)
@@ -144,7 +154,7 @@ static void place_split(const struct placement_request *q, struct host *hosts, i
 
 /* counts[host * n_peers + peer]: ranks of the peer on the host. `hosts` is scratch. */
 static status_t spread(const struct placement_request *q, const int *sizes, struct host *hosts, int *counts) {
-    int (*bundle)[N_SUBSETS] = malloc(MAX_PEERS * sizeof *bundle);
+    int(*bundle)[N_SUBSETS] = malloc(MAX_PEERS * sizeof *bundle);
     CHECK(bundle, STATUS_NO_MEMORY, "out of memory for the placement");
     int sums[N_SUBSETS] = {0}, parts[MAX_PEERS];
     for (int mask = 1; mask < 1 << q->n_peers; mask++) {
@@ -167,7 +177,8 @@ static status_t spread(const struct placement_request *q, const int *sizes, stru
     return STATUS_OK;
 }
 
-/* ---- ranks ------------------------------------------------------------------------------------------------- */
+/* ---- ranks
+ * ------------------------------------------------------------------------------------------------- */
 
 /* More peers than ranks: the dearest peer left to the rank with the least work. */
 static status_t stack_peers(const struct placement_request *q, struct placement *out) {
@@ -220,8 +231,9 @@ static status_t assign_devices(const struct placement_request *q, int *device) {
         const int h = q->host[r];
         CHECK_TO(done, q->n_devices[h] > 0, STATUS_USAGE, "rank %d runs on a host without a GPU", r);
         CHECK_TO(done, next[h] <= q->n_devices[h] || q->share_devices, STATUS_USAGE,
-                 "rank %d: its host has %d ranks but %d GPUs; start one rank a GPU (--gpus-per-node %d --ntasks-per-node %d)", r,
-                 next[h], q->n_devices[h], q->n_devices[h], q->n_devices[h]);
+                 "rank %d: its host has %d ranks but %d GPUs; start one rank a GPU (--gpus-per-node %d "
+                 "--ntasks-per-node %d)",
+                 r, next[h], q->n_devices[h], q->n_devices[h], q->n_devices[h]);
     }
 done:
     free(next);
@@ -232,10 +244,11 @@ static status_t check_request(const struct placement_request *q) {
     CHECK(q->n_peers >= 1 && q->n_peers <= MAX_PEERS && q->n_ranks >= 1 && q->n_hosts >= 1, STATUS_INTERNAL,
           "placement of %d peers on %d ranks of %d hosts", q->n_peers, q->n_ranks, q->n_hosts);
     for (int p = 0; p < q->n_peers; p++)
-        CHECK(q->peers[p].cost > 0 && q->peers[p].n_ranks >= 0, STATUS_INTERNAL, "placement: peer %s costs %g",
-              q->peers[p].name, q->peers[p].cost);
+        CHECK(q->peers[p].cost > 0 && q->peers[p].n_ranks >= 0, STATUS_INTERNAL,
+              "placement: peer %s costs %g", q->peers[p].name, q->peers[p].cost);
     for (int r = 0; r < q->n_ranks; r++)
-        CHECK(q->host[r] >= 0 && q->host[r] < q->n_hosts, STATUS_INTERNAL, "placement: rank %d on host %d", r, q->host[r]);
+        CHECK(q->host[r] >= 0 && q->host[r] < q->n_hosts, STATUS_INTERNAL, "placement: rank %d on host %d", r,
+              q->host[r]);
     return STATUS_OK;
 }
 
@@ -287,7 +300,8 @@ status_t placement_peers(const struct settings *settings, struct placement_reque
         double cost = 1;
         const status_t status = placement_cost(peer, &cost);
         if (status != STATUS_OK) return status_context(status, "peer %s", peer->name);
-        request->peers[p] = (struct placement_peer){.name = peer->name, .cost = cost, .n_ranks = (int)peer->ranks};
+        request->peers[p] =
+            (struct placement_peer){.name = peer->name, .cost = cost, .n_ranks = (int)peer->ranks};
     }
     return STATUS_OK;
 }

@@ -1,4 +1,5 @@
-/* Which ranks serve which peer, on which device. A pure function: no MPI, no files, the same answer on every rank. */
+/* Which ranks serve which peer, on which device. A pure function: no MPI, no files, the same answer on every
+ * rank. */
 #ifndef LAUNCHER_PLACEMENT_H
 #define LAUNCHER_PLACEMENT_H
 
@@ -15,13 +16,13 @@ struct placement_peer {
 };
 
 struct placement_request {
-    int n_peers;                                     /* 1..SETTINGS_MAX_PEERS */
+    int n_peers; /* 1..SETTINGS_MAX_PEERS */
     struct placement_peer peers[SETTINGS_MAX_PEERS];
-    int n_ranks;                                     /* of the world, >= 1 */
+    int n_ranks; /* of the world, >= 1 */
     int n_hosts;
-    const int *host;                                 /* [n_ranks] host of each rank, 0..n_hosts-1 */
-    const int *n_devices;                            /* [n_hosts] GPUs of each host, or NULL: none are used */
-    bool share_devices;                              /* several ranks may use one GPU (emulated ones only) */
+    const int *host;      /* [n_ranks] host of each rank, 0..n_hosts-1 */
+    const int *n_devices; /* [n_hosts] GPUs of each host, or NULL: none are used */
+    bool share_devices;   /* several ranks may use one GPU (emulated ones only) */
 };
 
 struct placement {
@@ -31,12 +32,11 @@ struct placement {
     int *device;                    /* [n_ranks] GPU on the rank's host, -1: CPU; owned */
 };
 
-/* With at least as many ranks as peers every rank serves exactly one peer: sizes wanted are kept, the other ranks go
- * to the other peers so that the largest cost per rank is smallest. With fewer ranks every peer has one rank, and
- * the ranks' sums of costs are kept even. As many groups as possible lie on one host each (and among equally
- * many those with most ranks).
- * STATUS_USAGE with the reason: sizes that do not add up, more ranks than GPUs on a host. *out is owned by the caller
- * (placement_free()). */
+/* With at least as many ranks as peers every rank serves exactly one peer: sizes wanted are kept, the other
+ * ranks go to the other peers so that the largest cost per rank is smallest. With fewer ranks every peer has
+ * one rank, and the ranks' sums of costs are kept even. As many groups as possible lie on one host each (and
+ * among equally many those with most ranks). STATUS_USAGE with the reason: sizes that do not add up, more
+ * ranks than GPUs on a host. *out is owned by the caller (placement_free()). */
 status_t placement_make(const struct placement_request *request, struct placement *out);
 void placement_free(struct placement *placement);
 

@@ -11,7 +11,8 @@ void openblas_set_num_threads(int n_threads);
 
 static void list_cores(hwloc_topology_t topology, hwloc_const_cpuset_t allowed, struct topology *out) {
     hwloc_bitmap_t cores = hwloc_bitmap_alloc(), nodes = hwloc_bitmap_alloc();
-    for (hwloc_obj_t core = NULL; cores && (core = hwloc_get_next_obj_by_type(topology, HWLOC_OBJ_CORE, core));) {
+    for (hwloc_obj_t core = NULL;
+         cores && (core = hwloc_get_next_obj_by_type(topology, HWLOC_OBJ_CORE, core));) {
         out->n_host_cores++;
         if (!hwloc_bitmap_intersects(core->cpuset, allowed)) continue;
         out->n_cores++;
@@ -31,7 +32,8 @@ status_t topology_find(struct topology *out) {
     status_t status = STATUS_OK;
     hwloc_bitmap_t allowed = hwloc_bitmap_alloc();
     CHECK_TO(done, allowed, STATUS_NO_MEMORY, "out of memory for the topology");
-    CHECK_TO(done, hwloc_topology_load(topology) == 0, STATUS_INTERNAL, "hwloc cannot read this host's topology");
+    CHECK_TO(done, hwloc_topology_load(topology) == 0, STATUS_INTERNAL,
+             "hwloc cannot read this host's topology");
     if (hwloc_get_cpubind(topology, allowed, HWLOC_CPUBIND_PROCESS) != 0 || hwloc_bitmap_iszero(allowed))
         hwloc_bitmap_copy(allowed, hwloc_topology_get_topology_cpuset(topology));
     list_cores(topology, allowed, out);
@@ -46,7 +48,8 @@ int topology_threads(const struct topology *topology, int n_local_ranks) {
     const char *told = getenv("OMP_NUM_THREADS");
     if (told && atoi(told) > 0) return atoi(told);
     const int fair = topology->n_host_cores / (n_local_ranks > 0 ? n_local_ranks : 1);
-    const int n = fair < topology->n_cores ? fair : topology->n_cores; /* bound ranks have their own few cores */
+    const int n =
+        fair < topology->n_cores ? fair : topology->n_cores; /* bound ranks have their own few cores */
     return n > 0 ? n : 1;
 }
 

@@ -16,8 +16,8 @@ struct topology {
 /* Ask hwloc. Not collective; some tens of milliseconds. */
 status_t topology_find(struct topology *out);
 
-/* Threads for this rank: OMP_NUM_THREADS where it is set, else its cores divided by the ranks that share them, at
- * least 1. */
+/* Threads for this rank: OMP_NUM_THREADS where it is set, else its cores divided by the ranks that share
+ * them, at least 1. */
 int topology_threads(const struct topology *topology, int n_local_ranks);
 
 /* Make OpenMP use n threads and OpenBLAS one (its threads are a pool of their own, beside OpenMP's). */

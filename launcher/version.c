@@ -51,7 +51,8 @@ static void storage_lines(FILE *out) {
     line(out, "libpng", PNG_LIBPNG_VER_STRING, png_get_libpng_ver(NULL), (void *)png_get_libpng_ver);
 #ifdef HAVE_WEBP
     const int webp = WebPGetDecoderVersion();
-    line(out, "libwebp", "-", join(loaded, sizeof loaded, (unsigned)webp >> 16, (unsigned)webp >> 8 & 255, (unsigned)webp & 255),
+    line(out, "libwebp", "-",
+         join(loaded, sizeof loaded, (unsigned)webp >> 16, (unsigned)webp >> 8 & 255, (unsigned)webp & 255),
          (void *)WebPGetDecoderVersion);
 #else
     line(out, "libwebp", "not built in", "-", NULL);
@@ -65,7 +66,8 @@ static void compute_lines(FILE *out) {
     char built[32], loaded[32], blas[128];
     const dnnl_version_t *dnnl = dnnl_version();
     line(out, "oneDNN", join(built, sizeof built, DNNL_VERSION_MAJOR, DNNL_VERSION_MINOR, DNNL_VERSION_PATCH),
-         join(loaded, sizeof loaded, (unsigned)dnnl->major, (unsigned)dnnl->minor, (unsigned)dnnl->patch), (void *)dnnl_version);
+         join(loaded, sizeof loaded, (unsigned)dnnl->major, (unsigned)dnnl->minor, (unsigned)dnnl->patch),
+         (void *)dnnl_version);
     snprintf(blas, sizeof blas, "%s", openblas_get_config());
     blas[strcspn(blas, " ")] = '\0';
     if (strcmp(blas, "OpenBLAS") == 0) snprintf(blas, sizeof blas, "%.20s", openblas_get_config() + 9);
@@ -73,8 +75,11 @@ static void compute_lines(FILE *out) {
     snprintf(built, sizeof built, "%d", _OPENMP);
     line(out, "OpenMP", built, "-", (void *)omp_get_max_threads);
     const unsigned hwloc = hwloc_get_api_version();
-    line(out, "hwloc", join(built, sizeof built, HWLOC_API_VERSION >> 16, HWLOC_API_VERSION >> 8 & 255, HWLOC_API_VERSION & 255),
-         join(loaded, sizeof loaded, hwloc >> 16, hwloc >> 8 & 255, hwloc & 255), (void *)hwloc_get_api_version);
+    line(out, "hwloc",
+         join(built, sizeof built, HWLOC_API_VERSION >> 16, HWLOC_API_VERSION >> 8 & 255,
+              HWLOC_API_VERSION & 255),
+         join(loaded, sizeof loaded, hwloc >> 16, hwloc >> 8 & 255, hwloc & 255),
+         (void *)hwloc_get_api_version);
 }
 
 void version_print_full(const char *mpi_built, const char *mpi_loaded, void *mpi_symbol, FILE *out) {

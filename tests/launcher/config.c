@@ -8,13 +8,15 @@
 #include "launcher/config.h"
 
 #define DATA                                                                                                 \
-    "data:\n  source: {shards: [s.h5], list: s.txt}\n"                                                        \
+    "data:\n  source: {shards: [s.h5], list: s.txt}\n"                                                       \
     "  target: {shards: [t.h5], labelled: l.txt, unlabelled: u.txt, validation: v.txt}\n"
 #define PEERS                                                                                                \
-    "peers:\n  - {name: c, model: convnext_tiny, view: perspective}\n  - {name: s, model: swin_tiny, coral: deep}\n"
+    "peers:\n  - {name: c, model: convnext_tiny, view: perspective}\n  - {name: s, model: swin_tiny, "       \
+    "coral: deep}\n"
 #define SMALL "run: runs/x\n" DATA PEERS
 
-static status_t read_text(const char *text, int n, char **arguments, char **environment, struct settings *out) {
+static status_t read_text(const char *text, int n, char **arguments, char **environment,
+                          struct settings *out) {
     const struct config_overrides o = {.n_arguments = n, .arguments = arguments, .environment = environment};
     return config_read_text("f.yaml", "/folder", text, strlen(text), &o, out);
 }
@@ -27,13 +29,15 @@ static void defaults_are_the_methods(void **state) {
     assert_int_equal(s.stages.items[0], STAGE_COTRAIN);
     assert_int_equal(s.heads.outer, 30);
     assert_int_equal(s.heads.inner, 400);
-    assert_true(s.heads.optimizer.lr == 30 && s.heads.optimizer.momentum == 0.9 && s.heads.optimizer.nesterov);
+    assert_true(s.heads.optimizer.lr == 30 && s.heads.optimizer.momentum == 0.9 &&
+                s.heads.optimizer.nesterov);
     assert_true(s.heads.init.source == 0.4 && s.heads.init.labelled == 0.2 && s.heads.tau_source == 0.8);
     assert_true(s.heads.tau.n == 3 && s.heads.tau.items[2] == 0.7);
     assert_true(settings_tau(&s.heads.tau, 9, 30) == 0.9 && settings_tau(&s.heads.tau, 10, 30) == 0.8);
     assert_true(settings_tau(&s.heads.tau, 19, 30) == 0.8 && settings_tau(&s.heads.tau, 20, 30) == 0.7);
     assert_true(s.distil.optimizer.backbone_scale == 0.1 && s.distil.schedule.name == SCHEDULE_INVERSE);
-    assert_true(s.distil.schedule.gamma == 1e-4 && s.distil.schedule.power == 0.75 && !s.distil.optimizer.no_decay_norms);
+    assert_true(s.distil.schedule.gamma == 1e-4 && s.distil.schedule.power == 0.75 &&
+                !s.distil.optimizer.no_decay_norms);
     assert_int_equal(s.distil.student.resize, 256);
     assert_int_equal(s.distil.student.image, 224);
     assert_int_equal(s.distil.batch.unlabelled, 48);
@@ -46,14 +50,25 @@ static void defaults_are_the_methods(void **state) {
 
 static void later_sources_win(void **state) {
     (void)state;
-    char *environment[] = {"MARRS_COTRAIN_STEPS=20", "MARRS_SEED=20", "HOME=/", "MARRS_PEERS_S_IMAGE=96",
-                           "MARRS_ISA=base", "MARRS_STAGES=[distil, cotrain]", NULL};
-    char *arguments[] = {"cotrain.steps=30", "stages=[cotrain]", "peers.0.ranks=3", "peers.s.ranks=2", "cotrain.tau=0.5",
-                         "data.source.list=mine.txt", "peers.0.model={family: convnext, depths: [1], dims: [8]}",
-                         "peers.c.image=32", "log.prometheus=a, b: c"};
+    char *environment[] = {"MARRS_COTRAIN_STEPS=20",
+                           "MARRS_SEED=20",
+                           "HOME=/",
+                           "MARRS_PEERS_S_IMAGE=96",
+                           "MARRS_ISA=base",
+                           "MARRS_STAGES=[distil, cotrain]",
+                           NULL};
+    char *arguments[] = {"cotrain.steps=30",
+                         "stages=[cotrain]",
+                         "peers.0.ranks=3",
+                         "peers.s.ranks=2",
+                         "cotrain.tau=0.5",
+                         "data.source.list=mine.txt",
+                         "peers.0.model={family: convnext, depths: [1], dims: [8]}",
+                         "peers.c.image=32",
+                         "log.prometheus=a, b: c"};
     struct settings s;
-    assert_fails(read_text("seed: 10\ncotrain: {steps: 10, ema: 0.5}\n" SMALL, 9, arguments, environment, &s), STATUS_BAD_CONFIG,
-                 "MARRS_STAGES:1:10: stages: each stage once");
+    assert_fails(read_text("seed: 10\ncotrain: {steps: 10, ema: 0.5}\n" SMALL, 9, arguments, environment, &s),
+                 STATUS_BAD_CONFIG, "MARRS_STAGES:1:10: stages: each stage once");
     environment[5] = NULL;
     assert_ok(read_text("seed: 10\ncotrain: {steps: 10, ema: 0.5}\n" SMALL, 9, arguments, environment, &s));
     assert_int_equal(s.seed, 20);
@@ -112,12 +127,16 @@ static const struct {
     {"seed: 1\n", "f.yaml: missing key data.target.validation"},
     {"peers:\n  - name: a\n", "f.yaml:2:5: missing key peers[].model"},
     {"peers:\n  - {name: a/b, model: swin_tiny}\n", "letters, digits"},
-    {"peers:\n  - {name: a, model: swin_tiny}\n  - {name: A, model: swin_tiny}\n", "f.yaml:3:12: peers[].name: 'A' names two peers"},
+    {"peers:\n  - {name: a, model: swin_tiny}\n  - {name: A, model: swin_tiny}\n",
+     "f.yaml:3:12: peers[].name: 'A' names two peers"},
     {"peers:\n  - {name: a, model: swin_tinny}\n", "f.yaml:2:22: peers[].model: "},
     {"peers:\n  - {name: a, model: {depths: [1]}}\n", "needs family"},
-    {"peers:\n  - {name: a, model: {family: swin, depths: [1, 1], heads: [1], embed: 4}}\n", "heads has 1 entries, depths has 2"},
-    {"peers:\n  - {name: a, model: {family: swin, depths: [1], heads: [1], embed: 4}}\n", "auto needs a preset"},
-    {"peers:\n  - {name: a, model: {family: swin, dims: [3]}}\n", "peers[].model.dims: no key of this family"},
+    {"peers:\n  - {name: a, model: {family: swin, depths: [1, 1], heads: [1], embed: 4}}\n",
+     "heads has 1 entries, depths has 2"},
+    {"peers:\n  - {name: a, model: {family: swin, depths: [1], heads: [1], embed: 4}}\n",
+     "auto needs a preset"},
+    {"peers:\n  - {name: a, model: {family: swin, dims: [3]}}\n",
+     "peers[].model.dims: no key of this family"},
     {"stages: [heads, distil]\n", "heads needs the features stage"},
     {"stages: [distil]\n", "distil needs teachers"},
     {"stages: [distil, cotrain]\n", "in the order"},
@@ -140,12 +159,18 @@ static void all_faults_in_one_run(void **state) {
     char *environment[] = {"MARRS_COTRAIN_SETPS=1", NULL};
     char *arguments[] = {"peers.x.ranks=1", "peers.7.ranks=1", "steps", "seed=x"};
     struct settings s;
-    assert_fails(read_text("sead: 1\ndevice: tpu\ncotrain: {setps: 1}\n" SMALL, 4, arguments, environment, &s), STATUS_BAD_CONFIG,
-                 "\n8 faults");
-    const char *const words[] = {"f.yaml:1:1: unknown key sead; nearest: seed", "f.yaml:2:9: device", "f.yaml:3:11: unknown key",
-                                 "MARRS_COTRAIN_SETPS: no configuration key has this name; nearest: MARRS_COTRAIN_STEPS",
-                                 "there is no peer named x", "there is no peer 7", "not of the form key=value",
-                                 "command line:1:1: seed: expected an integer"};
+    assert_fails(
+        read_text("sead: 1\ndevice: tpu\ncotrain: {setps: 1}\n" SMALL, 4, arguments, environment, &s),
+        STATUS_BAD_CONFIG, "\n8 faults");
+    const char *const words[] = {
+        "f.yaml:1:1: unknown key sead; nearest: seed",
+        "f.yaml:2:9: device",
+        "f.yaml:3:11: unknown key",
+        "MARRS_COTRAIN_SETPS: no configuration key has this name; nearest: MARRS_COTRAIN_STEPS",
+        "there is no peer named x",
+        "there is no peer 7",
+        "not of the form key=value",
+        "command line:1:1: seed: expected an integer"};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
         if (!strstr(status_message(), words[i])) fail_msg("lacks: %s\nsays: %s", words[i], status_message());
 }
@@ -159,13 +184,15 @@ static char *written(const struct settings *s) {
     return text;
 }
 
-/* What is written reads back to a configuration that is written the same; and the same field by field, strings aside. */
+/* What is written reads back to a configuration that is written the same; and the same field by field,
+ * strings aside. */
 static void effective_file_reads_back(void **state) {
     (void)state;
-    const char *const files[] = {"configs/digits.yaml", "configs/office_home.yaml", "configs/office31.yaml", "configs/domainnet.yaml"};
+    const char *const files[] = {"configs/digits.yaml", "configs/office_home.yaml", "configs/office31.yaml",
+                                 "configs/domainnet.yaml"};
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
-        char *arguments[] = {"peers.1.name=a-b", "log.prometheus=\"strange\\ 'text' # \xc3\xa4", "cotrain.ema=0.1234567890123456789",
-                             "peers.0.ranks=5", "comm.bucket_mb=1e-3"};
+        char *arguments[] = {"peers.1.name=a-b", "log.prometheus=\"strange\\ 'text' # \xc3\xa4",
+                             "cotrain.ema=0.1234567890123456789", "peers.0.ranks=5", "comm.bucket_mb=1e-3"};
         const struct config_overrides o = {.n_arguments = 5, .arguments = arguments};
         struct settings a, b;
         assert_ok(config_read(files[i], &o, &a));
@@ -205,9 +232,9 @@ static void thresholds_that_smoothing_caps(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults_are_the_methods),  cmocka_unit_test(later_sources_win),
-        cmocka_unit_test(every_fault_has_its_place), cmocka_unit_test(all_faults_in_one_run),
-        cmocka_unit_test(effective_file_reads_back), cmocka_unit_test(missing_file),
+        cmocka_unit_test(defaults_are_the_methods),       cmocka_unit_test(later_sources_win),
+        cmocka_unit_test(every_fault_has_its_place),      cmocka_unit_test(all_faults_in_one_run),
+        cmocka_unit_test(effective_file_reads_back),      cmocka_unit_test(missing_file),
         cmocka_unit_test(thresholds_that_smoothing_caps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
-// Placement of peers on ranks: the documented 5 : 3, properties over many random machines, refusals with reasons.
+// Placement of peers on ranks: the documented 5 : 3, properties over many random machines, refusals with
+// reasons.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -138,7 +139,8 @@ static void check_partition(const struct placement_request *q, const struct plac
 static void check_balance(const struct placement_request *q, const struct placement *p) {
     double worst = 0;
     for (int i = 0; i < q->n_peers; i++)
-        if (q->peers[i].n_ranks == 0 && q->peers[i].cost / p->group_size[i] > worst) worst = q->peers[i].cost / p->group_size[i];
+        if (q->peers[i].n_ranks == 0 && q->peers[i].cost / p->group_size[i] > worst)
+            worst = q->peers[i].cost / p->group_size[i];
     for (int i = 0; i < q->n_peers; i++) {
         if (q->peers[i].n_ranks > 0 || p->group_size[i] < 2) continue;
         assert_true(q->peers[i].cost / (p->group_size[i] - 1) >= worst * (1 - 1e-12));
@@ -146,12 +148,14 @@ static void check_balance(const struct placement_request *q, const struct placem
 }
 
 /* Uneven hosts, peers with random costs, some with a size of their own. */
-static void random_machine(struct rng *rng, int most_ranks, int most_hosts, struct placement_request *q, int *host) {
+static void random_machine(struct rng *rng, int most_ranks, int most_hosts, struct placement_request *q,
+                           int *host) {
     static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g", "h"};
     *q = (struct placement_request){.host = host};
     q->n_ranks = 1 + (int)rng_below(rng, (uint32_t)most_ranks);
     q->n_hosts = 1 + (int)rng_below(rng, (uint32_t)(q->n_ranks < most_hosts ? q->n_ranks : most_hosts));
-    for (int r = 0; r < q->n_ranks; r++) host[r] = r < q->n_hosts ? r : (int)rng_below(rng, (uint32_t)q->n_hosts);
+    for (int r = 0; r < q->n_ranks; r++)
+        host[r] = r < q->n_hosts ? r : (int)rng_below(rng, (uint32_t)q->n_hosts);
     const int n_peers = 1 + (int)rng_below(rng, 5);
     int n_left = q->n_ranks - n_peers;
     for (int i = 0; i < n_peers; i++) {
