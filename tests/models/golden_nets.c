@@ -133,7 +133,7 @@ static void check_trajectory(struct golden_net *c, const char *optimiser) {
         if (step == steps) break;
         const struct optimiser_step update = {
             .segments = &segment, .n_segments = 1, .end = n, .lr = (float)golden_net_number(c, sgd ? "sgd_lr" : "adamw_lr"),
-            .momentum = 0.9f, .nesterov = true, .first_step = step == 0, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f,
+            .momentum = 0.9f, .nesterov = true, .first_step = step == 0, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8,
             .t = step + 1, .params = net_params(c->net), .grads = net_grads(c->net), .state1 = state[0], .state2 = state[1]};
         assert_ok(sgd ? ops->sgd(be, &update) : ops->adamw(be, &update));
     }

@@ -85,7 +85,16 @@ static void reference(void **state) {
     ref_backend_close(b.be);
 }
 
+static void onednn(void **state) {
+    (void)state;
+    if (!cpu_has_bf16()) skip();
+    struct golden_backend b = {.ops = &ops_cpu};
+    assert_ok(cpu_backend_open(0, &b.be));
+    check_all(b);
+    cpu_backend_close(b.be);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(reference)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(reference), cmocka_unit_test(onednn)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
