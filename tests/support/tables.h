@@ -1,0 +1,18 @@
+/* The tables under test, opened: the plain loops, the CPU's, and both behind the checks. */
+#ifndef TESTS_SUPPORT_TABLES_H
+#define TESTS_SUPPORT_TABLES_H
+
+#include "tests/support/op_case.h"
+
+enum tables_index { TABLE_REF, TABLE_CHECKED_REF, TABLE_CPU_1, TABLE_CPU_2, TABLE_CHECKED_CPU, N_TABLES };
+
+struct tables {
+    struct table table[N_TABLES]; /* CPU_1 and CPU_2 with that many threads */
+    struct table in_double;       /* ops_ref_double: for finite differences */
+};
+
+void tables_open(struct tables *out);
+/* Fails the test where a checking table found memory that was not released or was overrun. */
+void tables_close(struct tables *tables);
+
+#endif
