@@ -1,5 +1,5 @@
 # marrs_dist: GNU make. "make help" lists the targets, "make info" what was found on this machine.
-# Settings: CC MPICC SAN=1 DEBUG=1 V=1 PREFIX DESTDIR CUDA=0 search=WORD
+# Settings: CC MPICC SAN=1 DEBUG=1 V=1 PREFIX DESTDIR search=WORD GOLDEN=DIR RANKS=N CFLAGS LDFLAGS
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := all
@@ -11,8 +11,25 @@ VERSION := 0.1.0
 PREFIX ?= /usr/local
 MPICC ?= mpicc
 CC := $(if $(filter default,$(origin CC)),gcc,$(CC))
+MPIRUN ?= $(if $(findstring mpich,$(MPICC)),mpirun.mpich,mpirun)
+CORES := $(shell nproc)
+RANKS ?= 2
 export OMPI_CC := $(CC)
 export MPICH_CC := $(CC)
+export MPIRUN SAN GOLDEN
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(CORES)
+endif
+
+# Before anything is asked of pkg-config: what is missing is installed for the goals that newcomers use.
+include make/dependencies.mk
+ifneq ($(filter check demo lint check-golden check-long fuzz,$(MAKECMDGOALS)),)
+ifeq ($(MAKELEVEL),0)
+ifneq ($(shell CC=$(CC) bash make/dependencies.sh install $(NEEDS) 1>&2; echo $$?),0)
+$(error dependencies are missing (make info lists all))
+endif
+endif
+endif
 
 # ---- flags -------------------------------------------------------------------------------------------------
 PACKAGES := hdf5 yaml-0.1 jansson libjpeg libpng hwloc libxxhash lapacke openblas
@@ -21,7 +38,10 @@ FOUND := $(strip $(foreach p,$(OPTIONAL),$(shell pkg-config --exists $(p) 2>/dev
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-unknown-warning-option -Wno-unknown-pragmas -Wno-format-truncation
 OPT := $(if $(DEBUG),-O0 -g3,-O3 -g)
 comma := ,
-SANFLAGS := $(if $(SAN),-fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+SANFLAGS := $(if $(SAN),-fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer) \
+  $(if $(FUZZ),-fsanitize=fuzzer-no-link)
+# gcc 12 takes MPICH's MPI_STATUSES_IGNORE, (MPI_Status *)1, for an array of no length.
+WARN += $(if $(findstring mpich,$(MPICC)),-Wno-stringop-overflow)
 CPPFLAGS += -I. -isystem /usr/include/hdf5/serial -D_GNU_SOURCE -DMARRS_VERSION='"$(VERSION)"' \
   $(if $(filter libwebp,$(FOUND)),-DHAVE_WEBP)
 CFLAGS_ALL := -std=c17 $(OPT) -fopenmp -fPIC -fno-math-errno $(WARN) $(SANFLAGS) \
@@ -42,6 +62,9 @@ isa_avx2 := -march=x86-64-v3
 isa_avx512 := -march=x86-64-v4 -mprefer-vector-width=512
 isa_avx512bf16 := $(isa_avx512) -mavx512bf16
 
+# Linked into sanitizer builds only: a plugin that stays loaded keeps its name in leak reports.
+SANITIZER_OBJECTS := $(if $(SAN),$(OBJ)/tests/support/sanitizer/no_dlclose.o)
+
 # ---- sources -----------------------------------------------------------------------------------------------
 FOLDERS := common comm data_shards models models/ops models/ops/cpu training launcher
 SOURCES := $(filter-out %.simd.c,$(wildcard $(addsuffix /*.c,$(FOLDERS))))
@@ -55,9 +78,9 @@ TEST_PROGRAMS := $(patsubst tests/%.c,$(OBJ)/tests/%,$(TESTS))
 
 all: $(PROGRAM) ## build the program, build/marrs_dist
 
-$(OBJ)/marrs_dist: $(OBJ)/launcher/main.o $(OBJ)/libmarrs.a
+$(OBJ)/marrs_dist: $(OBJ)/launcher/main.o $(SANITIZER_OBJECTS) $(OBJ)/libmarrs.a
 	$(call say,LINK,$@)
-	$(Q)$(MPICC) $(LINK_FLAGS) -o $@ $(OBJ)/launcher/main.o $(OBJ)/libmarrs.a $(LIBS)
+	$(Q)$(MPICC) $(LINK_FLAGS) -o $@ $^ $(LIBS)
 
 # The copy is made anew whenever it is not the program of these flags.
 $(PROGRAM): $(OBJ)/marrs_dist FORCE
@@ -83,12 +106,15 @@ $(foreach isa,$(SIMD_ISAS),$(eval $(call simd_rule,$(isa))))
 $(OBJ)/data_shards/%: KERNEL_FLAGS := -ffp-contract=off
 
 # ---- tests -------------------------------------------------------------------------------------------------
-$(OBJ)/tests/%: tests/%.c $(TEST_LIB_OBJECTS) $(OBJ)/libmarrs.a
+$(OBJ)/tests/%: tests/%.c $(TEST_LIB_OBJECTS) $(SANITIZER_OBJECTS) $(OBJ)/libmarrs.a
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D) && $(MPICC) $(CPPFLAGS) $(CFLAGS_ALL) $(LINK_FLAGS) -MMD -MP -MF $@.d -o $@ $< \
-	  $(TEST_LIB_OBJECTS) $(OBJ)/libmarrs.a -lcmocka $(LIBS)
+	  $(TEST_LIB_OBJECTS) $(SANITIZER_OBJECTS) $(OBJ)/libmarrs.a -lcmocka $(LIBS)
 
 test-programs: $(TEST_PROGRAMS)
+
+demo: all ## the default run, printed digits to handwritten ones: data/digits, about a minute; RANKS=2
+	$(Q). tests/support/mpi-env.sh && $(MPIRUN) -np $(RANKS) $(PROGRAM)
 
 check: all test-programs check-layers ## all tests; search=WORD picks some, SAN=1 under ASan and UBSan
 	$(Q)OBJ=$(OBJ) bash tests/run.sh '$(search)'
@@ -96,16 +122,21 @@ check: all test-programs check-layers ## all tests; search=WORD picks some, SAN=
 check-golden: test-programs ## tests against golden files, those of GOLDEN=DIR (default tests/golden)
 	$(Q)OBJ=$(OBJ) bash tests/run.sh golden
 
+check-long: all ## what takes minutes: tests/long/*.sh
+	$(Q)OBJ=$(OBJ) bash tests/run.sh --long '$(search)'
+
 check-layers: ## launcher -> training -> {models, comm, data_shards} -> common, and nothing upwards
 	$(Q)bash tests/check_layers.sh
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' Makefile make/*.mk | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 clean: ## remove build/
 	rm -rf build
 
+include make/lint.mk make/install.mk
+
 FORCE:
-.PHONY: all check check-golden check-layers test-programs help clean FORCE
+.PHONY: all demo check check-golden check-long check-layers test-programs help clean FORCE
 .SECONDARY:
 -include $(shell find $(OBJ) -name '*.d' 2>/dev/null)

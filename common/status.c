@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static _Thread_local char message[4096];
+static _Thread_local char message[16384]; /* all faults of a configuration fit */
 static _Thread_local char where[128];
 
 const char *status_name(status_t status) {

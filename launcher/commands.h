@@ -1,8 +1,8 @@
 /* The commands of the program: one row each in the table of commands.c, one file each (cmd_NAME.c).
  *
  * A new command: write cmd_NAME.c with `status_t cmd_NAME(struct launch_context *, int, char **)`, declare it
- * below, add its row to the table. A command returns a status with its message kept (common/status.h); it never
- * ends the process. What a user asked to see goes to standard output, records of work to the log. */
+ * below, add its row to the table. A command returns a status with its message kept (common/status.h); it
+ * never ends the process. What a user asked to see goes to standard output, records of work to the log. */
 #ifndef LAUNCHER_COMMANDS_H
 #define LAUNCHER_COMMANDS_H
 
@@ -17,8 +17,8 @@ struct launch_context {
     int rank, n_ranks;             /* 0 of 1 without MPI */
     int local_rank, n_local_ranks; /* among the ranks of this host */
     const char *host;
-    struct comm *world;            /* NULL where MPI was not started */
-    const char *program;           /* argv[0] */
+    struct comm *world;  /* NULL where MPI was not started */
+    const char *program; /* argv[0] */
 };
 
 enum command_mpi {
@@ -46,7 +46,8 @@ const struct command *command_find(const char *name);
 /* The command or option whose name is nearest by edit distance, or NULL where none is near. */
 const char *command_nearest(const char *name);
 
-/* STATUS_USAGE with a message that names the word, and the nearest of `known` (NULL-terminated) where one is near. */
+/* STATUS_USAGE with a message that names the word, and the nearest of `known` (NULL-terminated) where one is
+ * near. */
 status_t command_unknown_option(const char *command, const char *word, const char *const *known);
 
 status_t cmd_config(struct launch_context *context, int argc, char **argv);

@@ -59,10 +59,11 @@ static int warn_stage(const char *stage, double smoothing, const struct number_l
     for (int32_t i = 0; i < tau->n; i++)
         if (tau->items[i] > highest) highest = tau->items[i];
     if (smoothing <= 0 || highest < cap) return 0;
-    log_global(LOG_WARNING,
-               "%s.tau reaches %g, but %s.smoothing %g with %d classes caps the confidence of what is learnt at "
-               "%.4g: such a threshold keeps only broken outputs. Lower the smoothing or tau.",
-               stage, highest, stage, smoothing, n_classes, cap);
+    log_global(
+        LOG_WARNING,
+        "%s.tau reaches %g, but %s.smoothing %g with %d classes caps the confidence of what is learnt at "
+        "%.4g: such a threshold keeps only broken outputs. Lower the smoothing or tau.",
+        stage, highest, stage, smoothing, n_classes, cap);
     return 1;
 }
 

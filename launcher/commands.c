@@ -1,0 +1,43 @@
+#include "launcher/commands.h"
+
+#include "common/nearest.h"
+
+#include <stddef.h>
+#include <string.h>
+
+const struct command commands[] = {
+    {.name = "plan",
+     .usage = "plan [CONFIG] [key=value ...] [--nodes N --gpus-per-node M | --nodes N --ranks-per-node M]",
+     .help = "show which ranks serve which peer",
+     .needs_mpi = COMMAND_MPI_WHEN_LAUNCHED,
+     .run = cmd_plan,
+     .options = "Under mpirun: the placement on the ranks that were started. With --nodes: on hosts that are "
+                "only imagined.\n"},
+    {.name = "config",
+     .usage = "config [--print | --markdown] [CONFIG] [key=value ...]",
+     .help = "check a configuration; --print shows it in force; --help lists every key",
+     .needs_mpi = COMMAND_MPI_NEVER,
+     .run = cmd_config},
+    {.name = NULL},
+};
+
+const struct command *command_find(const char *name) {
+    for (const struct command *c = commands; c->name; c++)
+        if (strcmp(c->name, name) == 0) return c;
+    return NULL;
+}
+
+const char *command_nearest(const char *name) {
+    struct nearest nearest = nearest_start(name);
+    for (const struct command *c = commands; c->name; c++) nearest_offer(&nearest, c->name);
+    nearest_offer(&nearest, "--help");
+    nearest_offer(&nearest, "--version");
+    return nearest.best;
+}
+
+status_t command_unknown_option(const char *command, const char *word, const char *const *known) {
+    struct nearest nearest = nearest_start(word);
+    for (; *known; known++) nearest_offer(&nearest, *known);
+    return FAIL(STATUS_USAGE, "%s: unknown option %s%s%s (marrs_dist %s --help)", command, word,
+                nearest.best ? "; nearest: " : "", nearest.best ? nearest.best : "", command);
+}
