@@ -52,5 +52,8 @@ status_t command_unknown_option(const char *command, const char *word, const cha
 
 status_t cmd_config(struct launch_context *context, int argc, char **argv);
 status_t cmd_plan(struct launch_context *context, int argc, char **argv);
+status_t cmd_pack(struct launch_context *context, int argc, char **argv);
+status_t cmd_inspect(struct launch_context *context, int argc, char **argv);
+status_t cmd_bench_data(struct launch_context *context, int argc, char **argv); /* argv[0] is "data" */
 
 #endif

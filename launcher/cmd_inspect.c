@@ -1,0 +1,197 @@
+/* marrs_dist inspect FILE...: what a file holds, and whether it is sound. */
+#include "launcher/cmd_data.h"
+
+#include "common/memory.h"
+#include "data_shards/decode.h"
+#include "data_shards/shard.h"
+#include "data_shards/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { HEAD_BYTES = 16, MAX_NAMED_DAMAGES = 20, MAX_NAMED_CLASSES = 200 };
+
+/* ---- shards
+ * -------------------------------------------------------------------------------------------------- */
+struct shard_summary {
+    uint64_t n_bytes, smallest, largest;
+    size_t n_format[4]; /* by enum image_format */
+    int32_t low_height, low_width, high_height, high_width;
+    size_t n_unlabelled, n_damaged, n_undecodable;
+    size_t *n_of_class; /* [n_classes] */
+};
+
+static void note_sides(struct shard_summary *sum, const struct image_info *info) {
+    if (sum->high_height == 0) sum->low_height = info->height, sum->low_width = info->width;
+    if (info->height < sum->low_height) sum->low_height = info->height;
+    if (info->width < sum->low_width) sum->low_width = info->width;
+    if (info->height > sum->high_height) sum->high_height = info->height;
+    if (info->width > sum->high_width) sum->high_width = info->width;
+}
+
+static void inspect_image(const struct shard *shard, size_t i, struct shard_buffer *buffer,
+                          struct shard_summary *sum) {
+    const uint64_t n = shard_image_bytes(shard, i);
+    sum->n_bytes += n;
+    if (i == 0 || n < sum->smallest) sum->smallest = n;
+    if (n > sum->largest) sum->largest = n;
+    if (shard_label(shard, i) < 0)
+        sum->n_unlabelled++;
+    else
+        sum->n_of_class[shard_label(shard, i)]++;
+    struct image_info info = {0};
+    status_t status = shard_read(shard, i, true, buffer);
+    const bool damaged = status != STATUS_OK;
+    if (status == STATUS_OK && !shard_is_raw(shard)) {
+        status = decode_probe(buffer->data, buffer->n_bytes, &info);
+        if (status == STATUS_OK)
+            note_sides(sum, &info);
+        else
+            status_context(status, "%s: row %zu (%s)", shard_path(shard), i, shard_id(shard, i));
+        sum->n_format[info.format]++;
+    }
+    if (status == STATUS_OK) return;
+    sum->n_damaged += damaged;
+    sum->n_undecodable += !damaged;
+    if (sum->n_damaged + sum->n_undecodable <= MAX_NAMED_DAMAGES)
+        printf("  DAMAGED     %s\n", status_message());
+}
+
+static void print_shard(const struct shard *shard, const struct shard_summary *sum) {
+    const size_t n = shard_n_images(shard), n_classes = shard_n_classes(shard);
+    printf("  domain      %s\n  encoding    %s\n", shard_domain(shard),
+           shard_is_raw(shard) ? "raw" : "encoded");
+    printf("  images      %zu, %" PRIu64 " bytes, of %" PRIu64 " to %" PRIu64 " bytes\n", n, sum->n_bytes,
+           sum->smallest, sum->largest);
+    if (!shard_is_raw(shard)) {
+        printf("  files      ");
+        for (int f = 1; f < 4; f++)
+            if (sum->n_format[f])
+                printf(" %s %zu", image_format_name((enum image_format)f), sum->n_format[f]);
+        printf(", sides %dx%d to %dx%d (height x width)\n", sum->low_height, sum->low_width, sum->high_height,
+               sum->high_width);
+    }
+    printf("  classes     %zu, unlabelled images %zu\n", n_classes, sum->n_unlabelled);
+    for (size_t k = 0; k < n_classes && k < MAX_NAMED_CLASSES; k++)
+        printf("    %4zu %-32s %zu\n", k, shard_class_name(shard, k), sum->n_of_class[k]);
+    if (n_classes > MAX_NAMED_CLASSES) printf("    ... and %zu more\n", n_classes - MAX_NAMED_CLASSES);
+}
+
+static status_t inspect_shard(const char *path) {
+    struct shard *shard;
+    struct shard_buffer buffer = {0};
+    struct shard_summary sum = {0};
+    TRY(shard_open(path, &shard));
+    status_t status;
+    const size_t n = shard_n_images(shard);
+    sum.n_of_class = memory_zeroed(shard_n_classes(shard), sizeof *sum.n_of_class);
+    CHECK_TO(done, sum.n_of_class, STATUS_NO_MEMORY, "out of memory while inspecting %s", path);
+    for (size_t i = 0; i < n; i++) inspect_image(shard, i, &buffer, &sum);
+    print_shard(shard, &sum);
+    CHECK_TO(done, sum.n_damaged + sum.n_undecodable == 0, STATUS_BAD_DATA,
+             "%s: %zu of %zu images do not match their checksum, %zu are no readable images", path,
+             sum.n_damaged, n, sum.n_undecodable);
+    printf("  verified    all %zu image checksums\n", n);
+    status = STATUS_OK;
+done:
+    free(sum.n_of_class);
+    free(buffer.data);
+    shard_close(shard);
+    return status;
+}
+
+/* ---- other stores
+ * -------------------------------------------------------------------------------------------- */
+static status_t inspect_store(const struct store_reader *store) {
+    char value[160];
+    size_t n_damaged = 0, n_unprotected = 0;
+    uint64_t n_bytes = 0;
+    for (size_t i = 0; i < store_reader_n_attributes(store); i++) {
+        const char *name = store_reader_attribute(store, i, value, sizeof value);
+        value[strcspn(value, "\n")] = '\0';
+        printf("  %-24s %s\n", name, value);
+    }
+    for (size_t i = 0; i < store_reader_n_tensors(store); i++) {
+        const struct store_tensor *t = store_reader_tensor(store, i);
+        bool verified;
+        n_bytes += t->n_bytes;
+        printf("  %-56s %-4s (", t->name, store_type_name(t->type));
+        for (int d = 0; d < t->n_dims; d++) printf("%s%" PRIu64, d ? ", " : "", t->shape[d]);
+        const status_t status = store_reader_verify(store, t, &verified);
+        n_damaged += status != STATUS_OK;
+        n_unprotected += !verified;
+        printf(")%s\n", status != STATUS_OK ? "  DAMAGED" : verified ? "" : "  no checksum");
+        if (status != STATUS_OK && status != STATUS_BAD_DATA) return status;
+    }
+    const size_t n = store_reader_n_tensors(store);
+    printf("  in all      %zu tensors, %" PRIu64 " bytes\n", n, n_bytes);
+    CHECK(n_damaged == 0, STATUS_BAD_DATA, "%s: %zu of %zu tensors are damaged", store_reader_path(store),
+          n_damaged, n);
+    printf("  verified    %zu tensors; without checksum %zu\n", n - n_unprotected, n_unprotected);
+    return STATUS_OK;
+}
+
+static status_t inspect_hdf5(const char *path) {
+    struct store_reader *store;
+    TRY(store_reader_open(path, &store));
+    const char *format = store_reader_format(store);
+    const bool is_shard = strcmp(format, SHARD_FORMAT) == 0;
+    printf("%s: %s, headers %s\n", path,
+           is_shard  ? "image shard"
+           : *format ? format
+                     : "HDF5 file of another program",
+           store_reader_sealed(store) ? "sealed and sound" : "not sealed");
+    status_t status = STATUS_OK;
+    if (!is_shard) status = inspect_store(store);
+    store_reader_close(store);
+    return is_shard ? inspect_shard(path) : status;
+}
+
+/* ---- kinds of files
+ * ------------------------------------------------------------------------------------------ */
+static bool is_hdf5(const uint8_t head[HEAD_BYTES]) {
+    return memcmp(head, "\x89HDF\r\n\x1a\n", 8) == 0;
+}
+
+/* Another kind of file is another row. */
+static const struct {
+    const char *what;
+    bool (*recognises)(const uint8_t head[HEAD_BYTES]); /* by the first bytes, padded with zeros */
+    status_t (*inspect)(const char *path);
+} kinds[] = {
+    {"HDF5 (shards, checkpoints, features)", is_hdf5, inspect_hdf5},
+};
+
+static status_t inspect_file(const char *path) {
+    uint8_t head[HEAD_BYTES] = {0};
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK(fd >= 0, errno == ENOENT ? STATUS_MISSING : STATUS_IO, "cannot open %s: %s", path, strerror(errno));
+    const ssize_t n = pread(fd, head, sizeof head, 0);
+    const int error = errno;
+    close(fd);
+    CHECK(n >= 0, STATUS_IO, "cannot read %s: %s", path, strerror(error));
+    for (size_t i = 0; i < ARRAY_LENGTH(kinds); i++)
+        if (kinds[i].recognises(head)) return kinds[i].inspect(path);
+    return FAIL(STATUS_BAD_DATA, "%s: not a kind of file that inspect knows%s", path,
+                n == 0 ? ": it is empty" : "");
+}
+
+status_t cmd_inspect(struct launch_context *context, int argc, char **argv) {
+    static const char *const known[] = {"--help", NULL};
+    CHECK(argc > 1, STATUS_USAGE, "inspect: which FILE?");
+    for (int i = 1; i < argc; i++)
+        if (strncmp(argv[i], "--", 2) == 0) return command_unknown_option("inspect", argv[i], known);
+    status_t worst = STATUS_OK;
+    for (int i = 1; i < argc && context->rank == 0; i++) {
+        const status_t status = inspect_file(argv[i]);
+        if (status != STATUS_OK && worst == STATUS_OK && i + 1 == argc) return status;
+        if (status == STATUS_OK) continue;
+        printf("  ERROR       %s\n", status_message());
+        worst = status;
+    }
+    return worst == STATUS_OK ? STATUS_OK : FAIL(worst, "inspect: not all files are sound");
+}
