@@ -9,8 +9,8 @@
  * by the *global* count: uneven shares then weigh right).
  *
  * sharded (ZeRO-1): rank r of n owns interval_part(n_elem, r, n) of the flat buffer; each piece of a bucket is reduced
- * to its owner only (half the traffic of an all-reduce), the owner updates its parameters, and
- * buckets_gather_parameters() gives them to all. */
+ * to its owner only, the owner updates its parameters, and buckets_gather_parameters() gives them to all. What this saves
+ * is the optimiser's memory and work, not traffic. The sums have the same bits as without. */
 #ifndef COMM_BUCKETS_H
 #define COMM_BUCKETS_H
 

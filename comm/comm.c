@@ -45,6 +45,29 @@ static void request_abandon(struct comm_request *request) {
     family->abandoned = request;
 }
 
+/* Start the next phase of every operation that has come so far. Other ranks may wait for it, whatever this one waits
+ * for. An error is kept as the family's. */
+static void advance_all(struct comm_family *family) {
+    for (struct comm_request **link = &family->active; *link;) {
+        struct comm_request *request = *link;
+        bool done;
+        const status_t status = request->comm->ops->test(request, &done);
+        if (status != STATUS_OK) family_fail(family, status, true, status_message());
+        if (status != STATUS_OK || !request->has_phases)
+            *link = request->next;
+        else
+            link = &request->next;
+    }
+}
+
+static void forget_active(struct comm_request *request) {
+    for (struct comm_request **link = &request->comm->family->active; *link; link = &(*link)->next)
+        if (*link == request) {
+            *link = request->next;
+            return;
+        }
+}
+
 static status_t deadline_passed(struct comm_request *request) {
     const struct comm *comm = request->comm;
     struct comm_family *family = comm->family;
@@ -70,6 +93,10 @@ static status_t wait_loop(struct comm_request *request) {
         TRY(request->comm->ops->test(request, &done));
         if (done) return STATUS_OK;
         const double now_s = clock_now_s();
+        if (now_s >= family->last_poke_s + COMM_POKE_S) {
+            advance_all(family);
+            family->last_poke_s = now_s;
+        }
         if (now_s >= look_s) {
             control_poll(family);
             TRY(family_check(family, true));
@@ -88,6 +115,7 @@ status_t comm_wait(struct comm_request **handle) {
     family->waiting = request;
     const status_t status = wait_loop(request);
     family->waiting = NULL;
+    forget_active(request);
     if (status == STATUS_OK)
         request_release(request);
     else
@@ -112,6 +140,7 @@ status_t comm_test(struct comm_request **handle, bool *done) {
     *done = true;
     if (!request) return STATUS_OK;
     const status_t status = request->comm->ops->test(request, done);
+    if (status != STATUS_OK || *done) forget_active(request);
     if (status != STATUS_OK) {
         *handle = NULL;
         request_abandon(request);
@@ -127,6 +156,7 @@ void comm_poke(struct comm *comm) {
     if (!family->control) return;
     const double now_s = clock_now_s();
     if (now_s - family->last_poke_s < (family->n_under_way ? COMM_POKE_S : COMM_LOOK_S)) return;
+    advance_all(family);
     control_poll(family);
     family->last_poke_s = clock_now_s();
 }
@@ -143,6 +173,10 @@ static status_t begun(status_t status, struct comm_request *request, struct comm
     if (request->n_parts == 0 && !request->device) {
         request_release(request);
         request = NULL;
+    }
+    if (request && request->has_phases) {
+        request->next = request->comm->family->active;
+        request->comm->family->active = request;
     }
     *out = request;
     return STATUS_OK;

@@ -23,8 +23,9 @@
  * Progress. MPI moves nothing by itself: whoever computes while an operation is under way calls comm_poke() at
  * least once a millisecond.
  *
- * Determinism. A reduction gives the same bits on all ranks and at every run with the same number of ranks, the
- * same counts and the same MPI library. Another number of ranks, or another cut into buckets, rounds differently. */
+ * Determinism. In groups of up to 32 ranks each element is added in the order of the ranks: the bits of a sum depend on
+ * the number of ranks only, not on counts, buckets, sharding or the MPI library. Larger groups use MPI's reductions: the
+ * same bits on all ranks and in every run with the same number of ranks, counts and MPI library. */
 #ifndef COMM_COMM_H
 #define COMM_COMM_H
 
@@ -128,14 +129,15 @@ size_t comm_type_bytes(enum comm_type type);
 
 /* Of all below: collective over the group; counts may pass 2^31; buffers are not
  * touched between begin and wait; *request is owned by the caller on STATUS_OK only and must be waited for; it is
- * NULL where nothing is left to wait for. bf16 adds in fp32 and rounds to nearest even after each addition.
+ * NULL where nothing is left to wait for. bf16 adds in fp32 and rounds once to nearest even (in groups above 32 after
+ * each addition).
  * MAX and MIN of values that are not numbers are unspecified; a sum carries them on. */
 
 /* data[n_elem] = reduction over the ranks, on all ranks. */
 status_t comm_all_reduce_begin(struct comm *comm, void *data, int64_t n_elem, enum comm_type type,
                                enum comm_op op, struct comm_request **request);
 
-/* The same, on rank `root` only: the others' data[n_elem] stay as they were. */
+/* The same, on rank `root` only: on the others data[n_elem] is undefined afterwards. */
 status_t comm_reduce_begin(struct comm *comm, int root, void *data, int64_t n_elem, enum comm_type type,
                            enum comm_op op, struct comm_request **request);
 

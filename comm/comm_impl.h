@@ -12,6 +12,7 @@
 #define COMM_AGREE_S 2.0           /* rank 0 waits this long for the others' failures */
 #define COMM_SPEAK_S 0.5           /* the rank that failed first has this long to print why before others abort */
 #define COMM_ASK_S 1.0             /* a wait past its deadline asks the others what they do, and listens this long */
+#define COMM_MAX_DIRECT 32         /* ranks of a group whose reductions go by direct messages (comm/direct.h) */
 #define COMM_MAX_ASKED 512         /* larger groups are not asked */
 
 /* An implementation. Functions that begin something add to `request`, which is new and empty; the front layer
@@ -50,6 +51,7 @@ struct rank_info {
 };
 
 struct control; /* comm/control.h */
+struct direct;  /* comm/direct.h */
 
 /* What the world and all its groups share. */
 struct comm_family {
@@ -61,7 +63,9 @@ struct comm_family {
     char stage[32];
     int64_t step;
     int64_t max_count;            /* elements one MPI call may take; tests make it small */
+    int max_direct;               /* COMM_MAX_DIRECT; tests make it 0 */
     int n_under_way;
+    struct comm_request *active;  /* under way and with phases to come: list by `next` */
     double last_poke_s;
     const struct comm_request *waiting; /* what this rank waits for just now, or NULL */
     struct comm_request *spare;         /* finished requests, to be used again */
@@ -84,6 +88,7 @@ struct comm {
     char name[64];
     int rank, size;
     int *world_ranks;     /* [size] */
+    uint64_t n_reductions; /* begun so far: the same on all ranks, makes their tags */
     MPI_Comm mpi;         /* MPI_COMM_NULL in a group of one */
     struct comm *host;    /* host-side twin: itself for MPI */
     void *device;         /* of an implementation with a device */
@@ -98,11 +103,16 @@ struct comm_request {
     int n_parts, capacity;
     int *counts;          /* room for arguments that MPI reads until the end */
     int n_counts;
+    struct direct *direct; /* comm/direct.h; kept for the next use */
+    bool has_phases;       /* whoever waits or pokes must test it, for its next phase to start */
     void *device;
 };
 
 /* An empty request, of the spare ones where there is one. */
 status_t request_new(struct comm *comm, const char *what, struct comm_request **request);
+/* Add to `request` a message of n_elem elements, in pieces that MPI can count; nothing for n_elem = 0. */
+status_t mpi_post(struct comm_request *request, int rank, void *data, int64_t n_elem, enum comm_type type, int tag,
+                  bool send);
 /* Room for n more parts. */
 status_t request_reserve(struct comm_request *request, int n);
 /* Back to the spare ones. */

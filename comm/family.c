@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "comm/comm_impl.h"
+#include "comm/direct.h"
 #include "common/clock.h"
 #include "common/memory.h"
 
@@ -14,6 +15,7 @@ status_t family_new(int world_rank, int world_size, struct comm_family **out) {
     family->world = world;
     family->deadline_s = COMM_DEADLINE_S;
     family->max_count = INT32_MAX;
+    family->max_direct = COMM_MAX_DIRECT;
     family->step = -1;
     family->local_size = 1;
     family->ranks = memory_zeroed((size_t)world_size, sizeof *family->ranks);
@@ -42,6 +44,7 @@ static void request_free(struct comm_request *request) {
     free(request->parts);
     free(request->partners);
     free(request->counts);
+    direct_free(request->direct);
     free(request);
 }
 
@@ -88,6 +91,7 @@ status_t request_new(struct comm *comm, const char *what, struct comm_request **
     request->what = what;
     request->next = NULL;
     request->n_parts = 0;
+    request->has_phases = false;
     request->device = NULL;
     family->n_under_way++;
     *out = request;

@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "comm/comm_impl.h"
+#include "comm/direct.h"
+#include "comm/reduce.h"
 #include "common/memory.h"
 
 /* gcc 12 takes MPICH's MPI_STATUSES_IGNORE, the address 1, for an array of no room. */
@@ -20,41 +22,26 @@ status_t mpi_check(int error, const char *call) {
     return FAIL(STATUS_INTERNAL, "%.*s: %s", (int)strcspn(call, "("), call, text);
 }
 
-/* ---- bf16: added in fp32, rounded to nearest even ---------------------------------------------------------- */
+/* ---- bf16, for MPI's own reductions in large groups: rounded after each addition --------------------------- */
 
-static float bf16_to_f32(uint16_t half) {
-    const uint32_t bits = (uint32_t)half << 16;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static uint16_t bf16_from_f32(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((bits >> 16) | 0x40); /* stays not a number */
-    return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+static void bf16_reduce(const void *in, void *inout, int n, enum comm_op op) {
+    const void *const inputs[] = {in, inout};
+    reduce_in_order(inout, inputs, 2, n, COMM_BF16, op);
 }
 
 static void bf16_sum(void *in, void *inout, int *n, MPI_Datatype *type) {
     (void)type;
-    const uint16_t *a = in;
-    uint16_t *b = inout;
-    for (int i = 0; i < *n; i++) b[i] = bf16_from_f32(bf16_to_f32(a[i]) + bf16_to_f32(b[i]));
+    bf16_reduce(in, inout, *n, COMM_SUM);
 }
 
 static void bf16_max(void *in, void *inout, int *n, MPI_Datatype *type) {
     (void)type;
-    const uint16_t *a = in;
-    uint16_t *b = inout;
-    for (int i = 0; i < *n; i++) b[i] = bf16_to_f32(a[i]) > bf16_to_f32(b[i]) ? a[i] : b[i];
+    bf16_reduce(in, inout, *n, COMM_MAX);
 }
 
 static void bf16_min(void *in, void *inout, int *n, MPI_Datatype *type) {
     (void)type;
-    const uint16_t *a = in;
-    uint16_t *b = inout;
-    for (int i = 0; i < *n; i++) b[i] = bf16_to_f32(a[i]) < bf16_to_f32(b[i]) ? a[i] : b[i];
+    bf16_reduce(in, inout, *n, COMM_MIN);
 }
 
 static MPI_Datatype datatype(enum comm_type type) {
@@ -104,6 +91,8 @@ static status_t all_reduce_begin(struct comm_request *request, void *data, int64
                                  enum comm_op op) {
     const struct comm *comm = request->comm;
     const int n = n_pieces(comm, n_elem);
+    if (comm->size <= comm->family->max_direct)
+        return direct_begin(request, DIRECT_ALL_REDUCE, 0, data, n_elem, NULL, type, op);
     TRY(request_reserve(request, n));
     for (int i = 0; i < n; i++) {
         const struct piece p = piece(comm, data, n_elem, comm_type_bytes(type), i);
@@ -118,6 +107,8 @@ static status_t reduce_begin(struct comm_request *request, int root, void *data,
                              enum comm_type type, enum comm_op op) {
     const struct comm *comm = request->comm;
     const int n = n_pieces(comm, n_elem);
+    if (comm->size <= comm->family->max_direct)
+        return direct_begin(request, DIRECT_REDUCE, root, data, n_elem, NULL, type, op);
     TRY(request_reserve(request, n));
     for (int i = 0; i < n; i++) {
         const struct piece p = piece(comm, data, n_elem, comm_type_bytes(type), i);
@@ -129,12 +120,15 @@ static status_t reduce_begin(struct comm_request *request, int root, void *data,
     return STATUS_OK;
 }
 
-/* A reduction to the owner of each part: takes uneven parts in place and any count. (Open MPI's own non-blocking
- * reduce_scatter reduces everything to rank 0 first.) */
+/* In large groups a reduction to the owner of each part: takes uneven parts in place and any count. (Open MPI's own
+ * non-blocking reduce_scatter reduces everything to rank 0 first.) */
 static status_t reduce_scatter_begin(struct comm_request *request, void *data, const int64_t *offsets,
                                      enum comm_type type, enum comm_op op) {
     const size_t width = comm_type_bytes(type);
-    for (int r = 0; r < request->comm->size; r++)
+    const struct comm *comm = request->comm;
+    if (comm->size <= comm->family->max_direct)
+        return direct_begin(request, DIRECT_REDUCE_SCATTER, 0, data, offsets[comm->size], offsets, type, op);
+    for (int r = 0; r < comm->size; r++)
         TRY(reduce_begin(request, r, (char *)data + (size_t)offsets[r] * width, offsets[r + 1] - offsets[r], type, op));
     return STATUS_OK;
 }
@@ -204,21 +198,26 @@ static status_t copy_own(const struct comm *comm, const struct comm_transfer *se
     return STATUS_OK;
 }
 
-static status_t transfer_one(struct comm_request *request, const struct comm_transfer *transfer, bool send) {
+status_t mpi_post(struct comm_request *request, int rank, void *data, int64_t n_elem, enum comm_type type, int tag,
+                  bool send) {
     const struct comm *comm = request->comm;
-    if (transfer->rank == comm->rank || transfer->n_bytes == 0) return STATUS_OK;
-    const int n = n_pieces(comm, (int64_t)transfer->n_bytes);
+    const int n = n_pieces(comm, n_elem);
     TRY(request_reserve(request, n));
     for (int i = 0; i < n; i++) {
-        const struct piece p = piece(comm, transfer->data, (int64_t)transfer->n_bytes, 1, i);
-        MPI_Request *part = next_part(request, transfer->rank);
+        const struct piece p = piece(comm, data, n_elem, comm_type_bytes(type), i);
+        MPI_Request *part = next_part(request, rank);
         if (send)
-            TRY_MPI(MPI_Isend(p.data, p.n_elem, MPI_BYTE, transfer->rank, TRANSFER_TAG, comm->mpi, part));
+            TRY_MPI(MPI_Isend(p.data, p.n_elem, datatype(type), rank, tag, comm->mpi, part));
         else
-            TRY_MPI(MPI_Irecv(p.data, p.n_elem, MPI_BYTE, transfer->rank, TRANSFER_TAG, comm->mpi, part));
+            TRY_MPI(MPI_Irecv(p.data, p.n_elem, datatype(type), rank, tag, comm->mpi, part));
         request->n_parts++;
     }
     return STATUS_OK;
+}
+
+static status_t transfer_one(struct comm_request *request, const struct comm_transfer *transfer, bool send) {
+    if (transfer->rank == request->comm->rank) return STATUS_OK;
+    return mpi_post(request, transfer->rank, transfer->data, (int64_t)transfer->n_bytes, COMM_U8, TRANSFER_TAG, send);
 }
 
 static status_t transfer_begin(struct comm_request *request, const struct comm_transfer *sends, int n_sends,
@@ -234,7 +233,7 @@ static status_t test(struct comm_request *request, bool *done) {
     int flag = 0;
     TRY_MPI(MPI_Testall(request->n_parts, request->parts, &flag, MPI_STATUSES_IGNORE));
     *done = flag;
-    return STATUS_OK;
+    return flag && request->has_phases ? direct_advance(request, done) : STATUS_OK;
 }
 
 static int missing(struct comm_request *request, int *ranks, int capacity) {

@@ -79,8 +79,8 @@ static void reductions(void **state) {
                 const int root = size - 1;
                 assert_ok(comm_reduce_begin(world, root, data, counts[c], type, op, &request));
                 assert_ok(comm_wait(&request));
-                for (int64_t i = 0; i < n; i++)
-                    check(data, type, i, rank == root && i < counts[c] ? expected(op, i) : value_of(rank, i), "reduce");
+                for (int64_t i = rank == root ? 0 : counts[c]; i < n; i++)
+                    check(data, type, i, i < counts[c] ? expected(op, i) : value_of(rank, i), "reduce");
             }
     free(data);
 }
@@ -122,6 +122,15 @@ static void large_counts(void **state) {
     reductions(state);
     uneven_parts(state);
     world->family->max_count = INT32_MAX;
+}
+
+/* The way of large groups, through MPI's own reductions. */
+static void large_groups(void **state) {
+    world->family->max_direct = 0;
+    reductions(state);
+    uneven_parts(state);
+    large_counts(state);
+    world->family->max_direct = COMM_MAX_DIRECT;
 }
 
 /* Several under way at once, ended in another order. */
@@ -196,7 +205,7 @@ int main(int argc, char **argv) {
     size = comm_size(world);
     const struct CMUnitTest tests[] = {cmocka_unit_test(reductions),      cmocka_unit_test(uneven_parts),
                                        cmocka_unit_test(large_counts),    cmocka_unit_test(several_at_once),
-                                       cmocka_unit_test(small_ones),      cmocka_unit_test(wrong_arguments),
+                                       cmocka_unit_test(large_groups), cmocka_unit_test(small_ones),      cmocka_unit_test(wrong_arguments),
                                        cmocka_unit_test(who_is_there)};
     if (cmocka_run_group_tests(tests, NULL, NULL)) comm_abort(1); /* the others wait for what this rank does no more */
     return comm_finish(&world) != STATUS_OK;

@@ -51,7 +51,10 @@ static status_t late_labels(void) {
         for (const double end_s = clock_now_s() + 30; clock_now_s() < end_s;) comm_poke(world);
         return STATUS_OK;
     }
-    if (rank == 1) return sum_with_all();
+    if (rank == 1) {
+        comm_set_deadline(world, 30); /* rank 0 is to be the first */
+        return sum_with_all();
+    }
     TRY(exchange_begin(plan, send, receive, &request));
     return exchange_end(&request, NULL);
 }
