@@ -175,11 +175,8 @@ static int run_with_mpi(const struct command *command, struct launch_context *co
     if (status == STATUS_OK) status = command->run(context, argc, argv);
     if (fflush(stdout) != 0 && status == STATUS_OK)
         status = FAIL(STATUS_IO, "cannot write to standard output");
-    if (status != STATUS_OK) return end_failed(&world, status);
-    status = comm_finish(&world);
-    if (status == STATUS_OK) return 0;
-    print_failure(status, false, status_message());
-    comm_abort(status_exit_code(status));
+    if (status == STATUS_OK) status = comm_finish(&world); /* fails where another rank has failed */
+    return status == STATUS_OK ? 0 : end_failed(&world, status);
 }
 
 int main(int argc, char **argv) {
