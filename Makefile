@@ -17,7 +17,7 @@ RANKS ?= 2
 export OMPI_CC := $(CC)
 export MPICH_CC := $(CC)
 export MPIRUN SAN GOLDEN
-ifeq ($(filter -j%,$(MAKEFLAGS)),)
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
 MAKEFLAGS += -j$(CORES)
 endif
 
