@@ -18,6 +18,30 @@ const struct command commands[] = {
      .help = "check a configuration; --print shows it in force; --help lists every key",
      .needs_mpi = COMMAND_MPI_NEVER,
      .run = cmd_config},
+    {.name = "pack",
+     .usage = "pack --root DIR --list FILE... --out PREFIX [--shards N] [--domain NAME] [--raw SIDE]\n"
+              "                [--check structure|decode] [--threads N] [--strict]",
+     .help = "pack images that lists name into shards, in parallel under mpirun",
+     .needs_mpi = COMMAND_MPI_WHEN_LAUNCHED,
+     .run = cmd_pack,
+     .options = "  --root DIR      folder that the lists' paths start at\n"
+                "  --list FILE...  lists, one \"relative/path label\" a line; each image is packed once\n"
+                "  --out PREFIX    shards are named PREFIX-000.h5, ...\n"
+                "  --shards N      number of shards (default: one for each 10000 images)\n"
+                "  --raw SIDE      keep pixels of SIDE x SIDE instead of the files as they are\n"
+                "  --check WHAT    what is checked of each image: structure, or decode it whole\n"
+                "  --strict        exit with 65 where an image cannot be read\n"},
+    {.name = "inspect",
+     .usage = "inspect FILE...",
+     .help = "say what a file of this program holds, and verify it",
+     .needs_mpi = COMMAND_MPI_NEVER,
+     .run = cmd_inspect},
+    {.name = "bench",
+     .usage = "bench data [SHARD...] [--size S] [--threads N] [--seconds T]\n"
+              "mpirun -np N marrs_dist bench comm [options]",
+     .help = "measure: data, comm",
+     .needs_mpi = COMMAND_MPI_WHEN_LAUNCHED,
+     .run = cmd_bench},
     {.name = NULL},
 };
 

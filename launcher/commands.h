@@ -54,6 +54,7 @@ status_t cmd_config(struct launch_context *context, int argc, char **argv);
 status_t cmd_plan(struct launch_context *context, int argc, char **argv);
 status_t cmd_pack(struct launch_context *context, int argc, char **argv);
 status_t cmd_inspect(struct launch_context *context, int argc, char **argv);
+status_t cmd_bench(struct launch_context *context, int argc, char **argv);
 status_t cmd_bench_comm(struct launch_context *context, int argc, char **argv); /* argv[0] is "comm" */
 status_t cmd_bench_data(struct launch_context *context, int argc, char **argv); /* argv[0] is "data" */
 
