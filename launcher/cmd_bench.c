@@ -1,4 +1,5 @@
 /* marrs_dist bench WHAT: measurements, one file each (cmd_bench_WHAT.c), listed here. */
+#include "launcher/bench.h"
 #include "launcher/commands.h"
 
 #include "common/nearest.h"
@@ -11,6 +12,8 @@ static const struct {
     const char *name;
     status_t (*run)(struct launch_context *context, int argc, char **argv); /* argv[0] is the name */
 } benches[] = {
+    {"ops", cmd_bench_ops},
+    {"model", cmd_bench_model},
     {"data", cmd_bench_data},
     {"comm", cmd_bench_comm},
 };

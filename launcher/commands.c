@@ -37,11 +37,24 @@ const struct command commands[] = {
      .needs_mpi = COMMAND_MPI_NEVER,
      .run = cmd_inspect},
     {.name = "bench",
-     .usage = "bench data [SHARD...] [--size S] [--threads N] [--seconds T]\n"
+     .usage = "bench ops [--only WORD] [options]\n"
+              "bench model --model NAME [--image S] [--batch B] [--train] [--recompute] [options]\n"
+              "bench data [SHARD...] [--size S] [--threads N] [--seconds T]\n"
               "mpirun -np N marrs_dist bench comm [options]",
-     .help = "measure: data, comm",
+     .help = "measure: operations, networks, data, communication",
+     .options = "ops: every operation at the sizes the presets use, against what this machine reaches\n"
+                "model: images/s, peak memory, time by kind of operation\n"
+                "both: [--precision fp32|bf16] [--threads N] [--runs 5] [--json]\n",
      .needs_mpi = COMMAND_MPI_WHEN_LAUNCHED,
      .run = cmd_bench},
+    {.name = "export",
+     .usage = "export (RUN [PEER] | --weights FILE --model NAME [--image S]) --onnx FILE",
+     .help = "write a trained network as ONNX, for inference elsewhere",
+     .needs_mpi = COMMAND_MPI_NEVER,
+     .run = cmd_export,
+     .options = "RUN is a run's directory; PEER one of its peers (without: the student). --image S takes another side than\n"
+                "the network was trained at. The input \"image\" is (N,3,S,S), RGB in [0,1], normalised with the mean and\n"
+                "std that stand in the file's metadata.\n"},
     {.name = NULL},
 };
 

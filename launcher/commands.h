@@ -51,6 +51,7 @@ const char *command_nearest(const char *name);
 status_t command_unknown_option(const char *command, const char *word, const char *const *known);
 
 status_t cmd_config(struct launch_context *context, int argc, char **argv);
+status_t cmd_export(struct launch_context *context, int argc, char **argv);
 status_t cmd_plan(struct launch_context *context, int argc, char **argv);
 status_t cmd_pack(struct launch_context *context, int argc, char **argv);
 status_t cmd_inspect(struct launch_context *context, int argc, char **argv);

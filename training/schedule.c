@@ -12,9 +12,3 @@ double schedule_rate(const struct schedule_settings *schedule, double lr, int64_
     if (step + 1 < schedule->ramp) shape *= (double)(step + 1) / (double)schedule->ramp;
     return lr * shape;
 }
-
-double schedule_threshold(const struct number_list *tau, int64_t step, int64_t n_steps) {
-    int64_t part = n_steps > 0 ? step * tau->n / n_steps : 0;
-    if (part >= tau->n) part = tau->n - 1;
-    return tau->items[part < 0 ? 0 : part];
-}

@@ -8,8 +8,4 @@
  * constant 1 · cosine 0.5 (1 + cos(pi step / n_steps)) · inverse (1 + gamma step)^(-power) (METHOD section 5). */
 double schedule_rate(const struct schedule_settings *schedule, double lr, int64_t step, int64_t n_steps);
 
-/* Confidence threshold at `step` of n_steps: entry floor(step * n / n_steps) of the list, so each serves an equal part
- * (METHOD section 2: 0.9, 0.8, 0.7 for thirds of the iterations). The list has at least one entry. */
-double schedule_threshold(const struct number_list *tau, int64_t step, int64_t n_steps);
-
 #endif

@@ -1,4 +1,4 @@
-// Rates equal torch's schedulers (tests/golden/schedule.tsv); thresholds serve equal parts of the steps.
+// Rates equal torch's schedulers (tests/golden/schedule.tsv).
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -27,21 +27,7 @@ static void rates_equal_torch(void **state) {
     assert_true(n > 60);
 }
 
-static void thresholds(void **state) {
-    (void)state;
-    const struct number_list tau = {.n = 3, .items = {0.9, 0.8, 0.7}};
-    static const struct {
-        int64_t step, n_steps;
-        double tau;
-    } cases[] = {{0, 30, 0.9}, {9, 30, 0.9}, {10, 30, 0.8}, {19, 30, 0.8}, {20, 30, 0.7}, {29, 30, 0.7}, {30, 30, 0.7},
-                 {3, 10, 0.9}, {4, 10, 0.8}, {6, 10, 0.8}, {7, 10, 0.7}, {0, 1, 0.9}, {1, 2, 0.8}, {0, 0, 0.9}};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        assert_true(schedule_threshold(&tau, cases[i].step, cases[i].n_steps) == cases[i].tau);
-    const struct number_list one = {.n = 1, .items = {0.95}};
-    assert_true(schedule_threshold(&one, 17, 20) == 0.95);
-}
-
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(rates_equal_torch), cmocka_unit_test(thresholds)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(rates_equal_torch)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

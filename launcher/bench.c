@@ -1,0 +1,105 @@
+#include "launcher/bench.h"
+#include "common/clock.h"
+#include "common/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int ascending(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+status_t bench_time(const struct bench *bench, status_t (*call)(void *context), void *context, double *median_s) {
+    double *times = memory_zeroed((size_t)bench->runs, sizeof *times);
+    CHECK(times, STATUS_NO_MEMORY, "no memory for %d times", bench->runs);
+    status_t status = STATUS_OK;
+    int64_t n_inner = 1;
+    for (int32_t run = -1; run < bench->runs && status == STATUS_OK; run++) {
+        const double start = clock_now_s();
+        for (int64_t i = 0; i < n_inner && status == STATUS_OK; i++) status = call(context);
+        if (status == STATUS_OK) status = bench->ops->synchronise(bench->be);
+        const double time_s = (clock_now_s() - start) / (double)n_inner;
+        if (run >= 0) times[run] = time_s;
+        else n_inner = time_s < 0.01 ? 1 + (int64_t)(0.01 / (time_s + 1e-6)) : 1;
+    }
+    qsort(times, (size_t)bench->runs, sizeof *times, ascending);
+    if (status == STATUS_OK) *median_s = 0.5 * (times[(bench->runs - 1) / 2] + times[bench->runs / 2]);
+    free(times);
+    return status;
+}
+
+struct square {
+    const struct bench *bench;
+    struct linear linear;
+    void *y, *scratch;
+};
+
+static status_t multiply(void *context) {
+    const struct square *s = context;
+    return s->bench->ops->linear_forward(s->bench->be, &s->linear, s->y, s->scratch);
+}
+
+status_t bench_peak_gflops(const struct bench *bench, enum dtype dtype, double *gflops) {
+    enum { SIDE = 2048 };
+    const struct ops *ops = bench->ops;
+    struct backend *be = bench->be;
+    struct square s = {.bench = bench,
+                       .linear = {.dtype = dtype, .rows = SIDE, .in = SIDE, .out = SIDE, .rows_per_image = SIDE}};
+    const size_t n_bytes = (size_t)SIDE * SIDE * dtype_bytes(dtype);
+    const size_t n_scratch = ops->linear_scratch ? ops->linear_scratch(be, &s.linear, false) : 0;
+    void *x = NULL, *w = NULL;
+    double time_s;
+    status_t status;
+    TRY_TO(end, ops->alloc(be, n_bytes, &x));
+    TRY_TO(end, ops->alloc(be, n_bytes, &w));
+    TRY_TO(end, ops->alloc(be, n_bytes, &s.y));
+    TRY_TO(end, ops->alloc(be, n_scratch + 64, &s.scratch));
+    TRY_TO(end, ops->fill_zero(be, x, n_bytes));
+    TRY_TO(end, ops->fill_zero(be, w, n_bytes));
+    s.linear.x = x, s.linear.w = w;
+    TRY_TO(end, bench_time(bench, multiply, &s, &time_s));
+    *gflops = 2e-9 * SIDE * SIDE * SIDE / time_s;
+end:
+    if (x) ops->release(be, x);
+    if (w) ops->release(be, w);
+    if (s.y) ops->release(be, s.y);
+    if (s.scratch) ops->release(be, s.scratch);
+    return status;
+}
+
+struct copying {
+    const struct bench *bench;
+    void *from, *to;
+    size_t n_bytes;
+};
+
+static status_t copy_once(void *context) {
+    const struct copying *c = context;
+    return c->bench->ops->add(c->bench->be, DTYPE_F32, c->to, c->from, (int64_t)(c->n_bytes / sizeof(float)));
+}
+
+/* y += x moves three words an element: what a copy loop reaches, since a plain store reads its line first too. */
+status_t bench_peak_gb_s(const struct bench *bench, double *gb_s) {
+    struct copying c = {.bench = bench, .n_bytes = (size_t)128 << 20};
+    double time_s;
+    status_t status;
+    TRY_TO(end, bench->ops->alloc(bench->be, c.n_bytes, &c.from));
+    TRY_TO(end, bench->ops->alloc(bench->be, c.n_bytes, &c.to));
+    TRY_TO(end, bench->ops->fill_zero(bench->be, c.from, c.n_bytes));
+    TRY_TO(end, bench->ops->fill_zero(bench->be, c.to, c.n_bytes));
+    TRY_TO(end, bench_time(bench, copy_once, &c, &time_s));
+    *gb_s = 3e-9 * (double)c.n_bytes / time_s;
+end:
+    if (c.from) bench->ops->release(bench->be, c.from);
+    if (c.to) bench->ops->release(bench->be, c.to);
+    return status;
+}
+
+status_t bench_precision(const char *text, enum dtype *out) {
+    CHECK(!strcmp(text, "fp32") || !strcmp(text, "bf16"), STATUS_USAGE, "--precision is fp32 or bf16, not \"%s\"", text);
+    *out = !strcmp(text, "bf16") ? DTYPE_BF16 : DTYPE_F32;
+    CHECK(*out == DTYPE_F32 || cpu_has_bf16(), STATUS_USAGE,
+          "--precision bf16: this processor has no bf16 arithmetic (AVX512_BF16, AMX); use fp32");
+    return STATUS_OK;
+}

@@ -1,0 +1,30 @@
+/* What `bench ops` and `bench model` share: the timing of calls of one backend. */
+#ifndef LAUNCHER_BENCH_H
+#define LAUNCHER_BENCH_H
+
+#include "launcher/commands.h"
+#include "models/ops/ops.h"
+
+struct bench {
+    const struct ops *ops;
+    struct backend *be;
+    int32_t runs; /* timed runs; their median counts */
+};
+
+/* Median over bench->runs of the time of call(context), after one run that is not counted; short calls are repeated
+ * within a run until it lasts 10 ms. */
+status_t bench_time(const struct bench *bench, status_t (*call)(void *context), void *context, double *median_s);
+
+/* What this machine reaches: GFLOP/s of a square product of matrices of side 2048 of type dtype, and GB/s (read and
+ * written) of y += x over 128 MiB, as STREAM counts. */
+status_t bench_peak_gflops(const struct bench *bench, enum dtype dtype, double *gflops);
+status_t bench_peak_gb_s(const struct bench *bench, double *gb_s);
+
+/* "fp32" or "bf16" -> dtype; STATUS_USAGE otherwise, and where the processor has no bf16 arithmetic. */
+status_t bench_precision(const char *text, enum dtype *out);
+
+/* The rows of cmd_bench.c's table. argv[0] is the word after "bench". */
+status_t cmd_bench_ops(struct launch_context *context, int argc, char **argv);
+status_t cmd_bench_model(struct launch_context *context, int argc, char **argv);
+
+#endif
