@@ -6,6 +6,13 @@
 #include <string.h>
 
 const struct command commands[] = {
+    {.name = "train",
+     .usage = "[train] [CONFIG] [key=value ...]",
+     .help = "run every stage of CONFIG that is not done yet (default: the digits demo)",
+     .needs_mpi = COMMAND_MPI_ALWAYS,
+     .run = cmd_train,
+     .options = "A run goes on where its directory stops. SIGUSR1, SIGUSR2, SIGTERM or SIGINT: finish the step, write a\n"
+                "checkpoint, exit with 75. Keys: marrs_dist config --help.\n"},
     {.name = "plan",
      .usage = "plan [CONFIG] [key=value ...] [--nodes N --gpus-per-node M | --nodes N --ranks-per-node M]",
      .help = "show which ranks serve which peer",

@@ -159,13 +159,12 @@ static status_t stage_is_done(struct run *run, enum stage stage, bool *done) {
 }
 
 status_t run_stages(struct run *run) {
-    static status_t (*const stages[])(struct run *) = {[STAGE_FEATURES] = stage_features,
-                                                       [STAGE_HEADS] = stage_heads,
-                                                       [STAGE_COTRAIN] = stage_cotrain,
+    static status_t (*const stages[])(struct run *) = {[STAGE_COTRAIN] = stage_cotrain,
                                                        [STAGE_DISTIL] = stage_distil};
     const struct stage_list *list = &run->settings->stages;
     for (int32_t i = 0; i < list->n; i++) {
         bool done;
+        CHECK(stages[list->items[i]], STATUS_BAD_CONFIG, "stages: this build has no stage %s", stage_name(list->items[i]));
         TRY(stage_is_done(run, list->items[i], &done));
         if (done) {
             log_global(LOG_INFO, "stage %s is done already", stage_name(list->items[i]));

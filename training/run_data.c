@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static status_t open_set(const struct string_list *shards, const char *folder, uint32_t first_index,
+static status_t open_set(const struct string_list *shards, uint32_t first_index,
                          struct shard_set **out) {
-    return shard_set_open(folder, (const char *const *)shards->items, (size_t)shards->n, first_index, out);
+    return shard_set_open(NULL, (const char *const *)shards->items, (size_t)shards->n, first_index, out);
 }
 
 /* The lists of a run, in the order of run_data's splits. */
@@ -43,8 +43,8 @@ status_t run_data_open(const struct settings *s, bool report, struct run_data *o
     struct run_data d;
     memset(&d, 0, sizeof d);
     status_t status = STATUS_OK;
-    TRY_TO(fail, open_set(&s->data.source.shards, s->data.folder, 0, &d.source_set));
-    TRY_TO(fail, open_set(&s->data.target.shards, s->data.folder, (uint32_t)shard_set_n_images(d.source_set),
+    TRY_TO(fail, open_set(&s->data.source.shards, 0, &d.source_set));
+    TRY_TO(fail, open_set(&s->data.target.shards, (uint32_t)shard_set_n_images(d.source_set),
                           &d.target_set));
     const size_t limit = (size_t)s->data.cache_mb << 20, n_s = shard_set_n_images(d.source_set),
                  n_t = shard_set_n_images(d.target_set);
