@@ -31,6 +31,18 @@ static status_t check(const struct loader_config *c) {
     return STATUS_OK;
 }
 
+/* Whether two parts show the same pixels of an image: the same view, which is not random or drawn for both
+ * alike. */
+static bool same_pixels(const struct loader_part *a, const struct loader_part *b) {
+    const struct view_spec *v = &a->view, *w = &b->view;
+    if (a->stream != b->stream || v->kind != w->kind || v->size != w->size) return false;
+    if (v->kind == VIEW_NONE || v->kind == VIEW_PERSPECTIVE) return true;
+    if (v->kind == VIEW_STUDENT_EVAL) return v->resize_side == w->resize_side;
+    if (a->view_id != b->view_id) return false;
+    if (v->kind == VIEW_STRONG) return v->n == w->n && v->m == w->m && v->cutout_size == w->cutout_size;
+    return a->peer == b->peer && v->resize_side == w->resize_side && v->flip == w->flip;
+}
+
 status_t loader_plan_init(struct loader_plan *plan, const struct loader_config *config) {
     TRY(check(config));
     *plan = (struct loader_plan){.config = *config};
@@ -38,6 +50,11 @@ status_t loader_plan_init(struct loader_plan *plan, const struct loader_config *
     memcpy(plan->parts, config->parts, (size_t)config->n_parts * sizeof *plan->parts);
     plan->config.streams = plan->streams;
     plan->config.parts = plan->parts;
+    for (int i = 0; i < config->n_parts; i++) {
+        plan->same_as[i] = -1;
+        for (int k = 0; k < i && plan->same_as[i] == -1; k++)
+            if (same_pixels(&plan->parts[k], &plan->parts[i])) plan->same_as[i] = k;
+    }
     for (int s = 0; s < config->n_streams; s++) {
         struct loader_stream *stream = &plan->streams[s];
         const struct split *split = stream->split;
@@ -143,11 +160,29 @@ struct job {
     int32_t plain_size; /* S of scratch->plain, 0: none yet */
 };
 
+static bool wants(const struct loader_plan *plan, const struct loader_slot *slot, int i,
+                  const struct job *job) {
+    const struct loader_output *out = &slot->parts[i];
+    return plan->parts[i].stream == job->stream && job->position >= out->first &&
+           job->position < out->first + out->n;
+}
+
 static status_t fill_part(const struct loader_plan *plan, struct loader_slot *slot, int i, struct job *job,
                           struct loader_scratch *scratch) {
     const struct loader_part *p = &plan->parts[i];
     struct loader_output *out = &slot->parts[i];
     const int64_t row = job->position - out->first, view_step = plan->config.fixed_view_step;
+    const size_t row_bytes = 3 * (size_t)p->view.size * (size_t)p->view.size * element_bytes(plan);
+    uint8_t *pixels = (uint8_t *)out->pixels + (size_t)row * row_bytes;
+    out->labels[row] = job->label;
+    out->images[row] = job->index;
+    const int same = plan->same_as[i];
+    if (same >= 0 && wants(plan, slot, same, job)) {
+        const struct loader_output *made_already = &slot->parts[same];
+        const size_t from = (size_t)(job->position - made_already->first) * row_bytes;
+        memcpy(pixels, (const uint8_t *)made_already->pixels + from, row_bytes);
+        return STATUS_OK;
+    }
     const struct view_key key = {.seed = plan->config.seed,
                                  .stage = plan->config.stage,
                                  .peer = p->peer,
@@ -158,21 +193,11 @@ static status_t fill_part(const struct loader_plan *plan, struct loader_slot *sl
     const bool from_plain = p->view.kind == VIEW_STRONG && job->plain_size == p->view.size;
     TRY(view_apply(&scratch->views, &p->view, &key, from_plain ? &scratch->plain : job->image, made));
     if (p->view.kind == VIEW_NONE) job->plain_size = p->view.size;
-    const size_t n_values = 3 * (size_t)p->view.size * (size_t)p->view.size;
     if (plan->config.type == LOADER_BF16)
-        normalise_bf16(made, (uint16_t *)out->pixels + (size_t)row * n_values);
+        normalise_bf16(made, (uint16_t *)(void *)pixels);
     else
-        normalise_f32(made, (float *)out->pixels + (size_t)row * n_values);
-    out->labels[row] = job->label;
-    out->images[row] = job->index;
+        normalise_f32(made, (float *)(void *)pixels);
     return STATUS_OK;
-}
-
-static bool wants(const struct loader_plan *plan, const struct loader_slot *slot, int i,
-                  const struct job *job) {
-    const struct loader_output *out = &slot->parts[i];
-    return plan->parts[i].stream == job->stream && job->position >= out->first &&
-           job->position < out->first + out->n;
 }
 
 status_t loader_slot_fill(const struct loader_plan *plan, struct loader_slot *slot, int64_t number,

@@ -10,6 +10,8 @@ struct loader_plan {
     struct loader_stream streams[LOADER_MAX_STREAMS];
     struct loader_part parts[LOADER_MAX_PARTS];
     struct sampler samplers[LOADER_MAX_STREAMS]; /* of the one thread that plans */
+    int same_as[LOADER_MAX_PARTS]; /* an earlier part of the same pixels (one strong view for several peers),
+                                      or -1 */
 };
 
 /* A batch and which images it is made of: job j is one image of one stream, for all parts that want it. */

@@ -27,18 +27,18 @@ static const struct loader_stream *streams(void) {
     return s;
 }
 
-enum { N_PARTS = 5 };
+enum { N_PARTS = 6 };
 
 static void make_parts(struct loader_part parts[N_PARTS], int64_t part, int64_t n_parts) {
     const struct {
         int stream;
         enum view_kind kind;
-    } what[N_PARTS] = {
-        {0, VIEW_PERSPECTIVE}, {1, VIEW_NONE}, {2, VIEW_STRONG}, {2, VIEW_NONE}, {2, VIEW_STUDENT_TRAIN}};
+    } what[N_PARTS] = {{0, VIEW_PERSPECTIVE}, {1, VIEW_NONE},          {2, VIEW_STRONG},
+                       {2, VIEW_NONE},        {2, VIEW_STUDENT_TRAIN}, {2, VIEW_STRONG}};
     for (int i = 0; i < N_PARTS; i++)
         parts[i] = (struct loader_part){.stream = what[i].stream,
                                         .view = view_spec_default(what[i].kind, S),
-                                        .peer = 1,
+                                        .peer = i == 5 ? 0 : 1,
                                         .part = part,
                                         .n_parts = n_parts};
 }
@@ -128,6 +128,8 @@ static void epochs_without_replacement(void **state) {
         }
         for (int i = 0; i < 5; i++) labelled[batch->parts[1].images[i] - N_SOURCE]++;
         assert_memory_equal(batch->parts[2].images, batch->parts[3].images, 11 * sizeof(uint32_t));
+        /* one strong view for all peers */
+        assert_memory_equal(batch->parts[2].pixels, batch->parts[5].pixels, 11 * 3 * S * S * sizeof(float));
         loader_release(loader, batch);
     }
     loader_close(loader);
