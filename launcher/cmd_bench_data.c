@@ -5,6 +5,7 @@
 #include "common/file.h"
 #include "common/memory.h"
 #include "data_shards/crew.h"
+#include "data_shards/loader.h"
 #include "data_shards/shard_set.h"
 #include "data_shards/view.h"
 
@@ -12,9 +13,11 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <string.h>
 #include <unistd.h>
 
+enum { LOADER_THREADS = 2, LOADER_STEPS = 30, CONSUMER_MS = 100 };
 enum { MAX_SAMPLE = 128, TRIAL = 32, READ_CHUNK = 1 << 20 };
 
 /* One image at every stage. */
@@ -34,7 +37,7 @@ struct scratch {
 
 struct data_bench {
     struct shard_set *set;
-    int32_t size;
+    int32_t size, batch;
     int n_threads;
     double seconds;
     struct sample samples[MAX_SAMPLE];
@@ -196,6 +199,46 @@ static status_t measure(struct data_bench *b) {
     return STATUS_OK;
 }
 
+/* The wait of a consumer that takes CONSUMER_MS a batch, as a training step does. The first batch, for which
+ * every consumer must wait, is not counted. */
+static status_t measure_wait(struct data_bench *b) {
+    struct split split = {0};
+    struct loader *loader = NULL;
+    struct loader_batch *batch;
+    TRY(split_all(b->set, &split));
+    const struct loader_stream stream = {
+        .split = &split, .mode = SAMPLER_EPOCHS, .batch = (uint32_t)b->batch};
+    const struct loader_part part = {.view = b->strong, .peer = 255, .n_parts = 1};
+    const struct loader_config config = {.streams = &stream,
+                                         .n_streams = 1,
+                                         .parts = &part,
+                                         .n_parts = 1,
+                                         .seed = 1,
+                                         .end_step = LOADER_STEPS + 1,
+                                         .fixed_view_step = -1,
+                                         .n_threads = LOADER_THREADS,
+                                         .n_ahead = 4,
+                                         .verify = true};
+    status_t status;
+    double wait_s = 0, start_s = 0;
+    TRY_TO(done, loader_open(&config, &loader));
+    for (int step = 0; step <= LOADER_STEPS; step++) {
+        TRY_TO(done, loader_next(loader, &batch));
+        if (step == 0)
+            start_s = clock_now_s();
+        else
+            wait_s += batch->wait_s;
+        nanosleep(&(struct timespec){.tv_nsec = CONSUMER_MS * 1000000L}, NULL);
+        loader_release(loader, batch);
+    }
+    printf("\nloader, %d threads, batch %d, consumer of %d ms a batch: waits %.2f %% of the time\n",
+           LOADER_THREADS, b->batch, CONSUMER_MS, 100 * wait_s / (clock_now_s() - start_s));
+done:
+    loader_close(loader);
+    split_free(&split);
+    return status;
+}
+
 static status_t prepare(struct data_bench *b) {
     b->plain = view_spec_default(VIEW_NONE, b->size);
     b->strong = view_spec_default(VIEW_STRONG, b->size);
@@ -226,37 +269,48 @@ static void release(struct data_bench *b) {
     shard_set_close(b->set);
 }
 
+/* Options into the bench, other words into shards[]. */
+static status_t parse(int argc, char **argv, struct data_bench *b, const char **shards, size_t *n_shards) {
+    static const char *const known[] = {"--size", "--batch", "--threads", "--seconds", NULL};
+    int64_t number = 0;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--size") == 0) {
+            TRY(option_integer(argc, argv, i++, 1, VIEW_MAX_SIDE, &number));
+            b->size = (int32_t)number;
+        } else if (strcmp(argv[i], "--batch") == 0) {
+            TRY(option_integer(argc, argv, i++, 1, 65536, &number));
+            b->batch = (int32_t)number;
+        } else if (strcmp(argv[i], "--threads") == 0) {
+            TRY(option_integer(argc, argv, i++, 1, 1024, &number));
+            b->n_threads = (int)number;
+        } else if (strcmp(argv[i], "--seconds") == 0) {
+            TRY(option_integer(argc, argv, i++, 1, 3600, &number));
+            b->seconds = (double)number;
+        } else if (strncmp(argv[i], "--", 2) == 0) {
+            return command_unknown_option("bench data", argv[i], known);
+        } else {
+            shards[(*n_shards)++] = argv[i];
+        }
+    }
+    return STATUS_OK;
+}
+
 status_t cmd_bench_data(struct launch_context *context, int argc, char **argv) {
-    static const char *const known[] = {"--size", "--threads", "--seconds", NULL};
     static const char *const fallback[] = {"data/digits/*.h5"};
-    struct data_bench b = {.size = 384, .n_threads = data_default_threads(context), .seconds = 1};
+    struct data_bench b = {
+        .size = 384, .batch = 16, .n_threads = data_default_threads(context), .seconds = 1};
     const char **shards = memory_zeroed((size_t)argc, sizeof *shards);
     CHECK(shards, STATUS_NO_MEMORY, "out of memory");
     size_t n_shards = 0;
-    int64_t number = 0;
-    status_t status = STATUS_OK;
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--size") == 0) {
-            TRY_TO(done, option_integer(argc, argv, i++, 1, VIEW_MAX_SIDE, &number));
-            b.size = (int32_t)number;
-        } else if (strcmp(argv[i], "--threads") == 0) {
-            TRY_TO(done, option_integer(argc, argv, i++, 1, 1024, &number));
-            b.n_threads = (int)number;
-        } else if (strcmp(argv[i], "--seconds") == 0) {
-            TRY_TO(done, option_integer(argc, argv, i++, 1, 3600, &number));
-            b.seconds = (double)number;
-        } else if (strncmp(argv[i], "--", 2) == 0) {
-            TRY_TO(done, command_unknown_option("bench data", argv[i], known));
-        } else {
-            shards[n_shards++] = argv[i];
-        }
-    }
+    status_t status;
+    TRY_TO(done, parse(argc, argv, &b, shards, &n_shards));
     if (context->rank != 0) goto done;
     TRY_TO(done, shard_set_open(NULL, n_shards ? shards : fallback, n_shards ? n_shards : 1, 0, &b.set));
     TRY_TO(done, prepare(&b));
     printf("%zu images in %zu shard%s, views of %dx%d\n", shard_set_n_images(b.set),
            shard_set_n_shards(b.set), shard_set_n_shards(b.set) == 1 ? "" : "s", b.size, b.size);
-    status = measure(&b);
+    TRY_TO(done, measure(&b));
+    status = measure_wait(&b);
 done:
     release(&b);
     free(shards);
