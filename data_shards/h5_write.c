@@ -70,6 +70,7 @@ status_t h5_create_dataset(hid_t file, const char *path, const struct store_tens
     H5Pset_layout(creation, H5D_CONTIGUOUS);
     H5Pset_alloc_time(creation, H5D_ALLOC_TIME_EARLY);
     H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER);
+    H5Pset_obj_track_times(creation, 0); /* the same data gives the same file */
     H5Pset_create_intermediate_group(links, 1);
     const hid_t dataset = H5Dcreate2(file, t->name, file_type(t->type), space, links, creation, H5P_DEFAULT);
     if (dataset < 0) status = h5_fail(STATUS_IO, path, "cannot make dataset %s", t->name);

@@ -46,7 +46,7 @@ const struct command commands[] = {
     {.name = "bench",
      .usage = "bench ops [--only WORD] [options]\n"
               "bench model --model NAME [--image S] [--batch B] [--train] [--recompute] [options]\n"
-              "bench data [SHARD...] [--size S] [--threads N] [--seconds T]\n"
+              "bench data [SHARD...] [--size S] [--batch B] [--threads N] [--seconds T]\n"
               "mpirun -np N marrs_dist bench comm [options]",
      .help = "measure: operations, networks, data, communication",
      .options = "ops: every operation at the sizes the presets use, against what this machine reaches\n"
