@@ -22,11 +22,13 @@ static status_t unknown_format(size_t n_bytes) {
     return FAIL(STATUS_BAD_DATA, "neither JPEG nor PNG nor WebP: convert it, or take it off the list");
 }
 
-status_t decode_check_sides(uint32_t height, uint32_t width) {
+status_t decode_check_sides(uint32_t height, uint32_t width, size_t n_bytes, uint32_t max_pixels_per_byte) {
     CHECK(height >= 1 && width >= 1, STATUS_BAD_DATA, "the header says %u x %u pixels", width, height);
     CHECK((uint64_t)height * width <= IMAGE_MAX_PIXELS, STATUS_BAD_DATA,
           "the header says %u x %u pixels, more than the %d that are read: shrink the image", width, height,
           IMAGE_MAX_PIXELS);
+    CHECK((uint64_t)height * width / max_pixels_per_byte <= n_bytes, STATUS_BAD_DATA,
+          "the header says %u x %u pixels, more than %zu bytes can hold", width, height, n_bytes);
     return STATUS_OK;
 }
 

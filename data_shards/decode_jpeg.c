@@ -10,8 +10,9 @@
 #include <jpeglib.h>
 
 enum {
-    MAX_SCANS = 500,     /* a file of a few kB can ask for any number of passes over a huge image */
-    ROWS_A_CALL = 16
+    PIXELS_PER_BYTE = 1024, /* one bit a block of the finest possible file: 341 */
+    MAX_SCANS = 500,        /* a file of a few kB can ask for any number of passes over a huge image */
+    ROWS_A_CALL = 16,
 };
 
 /* All state of one decoding; in memory, so that it survives longjmp. */
@@ -74,12 +75,16 @@ static status_t failed(struct reader *reader) {
     return finish(reader, FAIL(reader->status, "JPEG: %s", reader->message));
 }
 
+static status_t check_sides(const struct jpeg_decompress_struct *jpeg, size_t n_bytes) {
+    return decode_check_sides(jpeg->image_height, jpeg->image_width, n_bytes, PIXELS_PER_BYTE);
+}
+
 status_t decode_jpeg_probe(const uint8_t *bytes, size_t n_bytes, int32_t *height, int32_t *width) {
     struct reader reader;
     memset(&reader.jpeg, 0, sizeof reader.jpeg);
     if (setjmp(reader.jump)) return failed(&reader);
     start(&reader, bytes, n_bytes);
-    status_t status = decode_check_sides(reader.jpeg.image_height, reader.jpeg.image_width);
+    status_t status = check_sides(&reader.jpeg, n_bytes);
     if (status == STATUS_OK) {
         *height = (int32_t)reader.jpeg.image_height;
         *width = (int32_t)reader.jpeg.image_width;
@@ -128,7 +133,7 @@ status_t decode_jpeg(const uint8_t *bytes, size_t n_bytes, struct image *out) {
     if (setjmp(reader.jump)) return failed(&reader);
     start(&reader, bytes, n_bytes);
     struct jpeg_decompress_struct *jpeg = &reader.jpeg;
-    status_t status = decode_check_sides(jpeg->image_height, jpeg->image_width);
+    status_t status = check_sides(jpeg, n_bytes);
     if (status == STATUS_OK) status = image_reshape(out, (int32_t)jpeg->image_height, (int32_t)jpeg->image_width);
     if (status != STATUS_OK) return finish(&reader, status);
     const int n_components = jpeg->num_components;

@@ -9,7 +9,10 @@
 
 #include <png.h>
 
-enum { MESSAGE_BYTES = 128 };
+enum {
+    MESSAGE_BYTES = 128,
+    PIXELS_PER_BYTE = 8 * 1032, /* one bit a pixel, and deflate's best */
+};
 
 /* All state of one decoding; in memory, so that it survives longjmp. */
 struct reader {
@@ -70,7 +73,7 @@ status_t decode_png_probe(const uint8_t *bytes, size_t n_bytes, int32_t *height,
     CHECK(big_endian_32(bytes + 8) == 13 && memcmp(bytes + 12, "IHDR", 4) == 0, STATUS_BAD_DATA,
           "PNG: no header after the signature");
     const uint32_t w = big_endian_32(bytes + 16), h = big_endian_32(bytes + 20);
-    TRY(decode_check_sides(h, w));
+    TRY(decode_check_sides(h, w, n_bytes, PIXELS_PER_BYTE));
     *height = (int32_t)h;
     *width = (int32_t)w;
     return STATUS_OK;

@@ -13,7 +13,7 @@ status_t decode_webp_probe(const uint8_t *bytes, size_t n_bytes, int32_t *height
           code == VP8_STATUS_NOT_ENOUGH_DATA ? "the file ends early" : "damaged header");
     CHECK(!features.has_animation, STATUS_BAD_DATA, "WebP: an animation: take one picture out of it");
     CHECK(features.height > 0 && features.width > 0, STATUS_BAD_DATA, "WebP: damaged header");
-    TRY(decode_check_sides((uint32_t)features.height, (uint32_t)features.width));
+    TRY(decode_check_sides((uint32_t)features.height, (uint32_t)features.width, n_bytes, UINT32_MAX));
     *height = features.height;
     *width = features.width;
     return STATUS_OK;

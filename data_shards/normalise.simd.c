@@ -16,7 +16,7 @@ static inline float divide(float x, float d, float r) {
 #endif
 }
 
-enum { BLOCK = 48 }; /* whole registers and whole pixels */
+enum { BLOCK = 192 }; /* whole registers and whole pixels; too long for the compiler to unroll, which it does badly */
 
 struct constants {
     float mean[BLOCK], std[BLOCK], per_std[BLOCK];

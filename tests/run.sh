@@ -87,7 +87,7 @@ each_test() { # what to call with source, name, limit, ranks and whether it must
     for source in $pattern; do
         [ -e "$source" ] || continue
         case $source in
-        tests/support/* | tests/fuzz/* | tests/golden/*) continue ;;
+        tests/support/* | tests/fuzz/* | tests/golden/* | tests/bench/*) continue ;;
         tests/long/*) [ -n "$long" ] || continue ;;
         esac
         name=${source#tests/}
