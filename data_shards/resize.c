@@ -45,12 +45,26 @@ static void weigh(struct taps taps, int32_t *weight) {
     }
 }
 
-static void split(const int32_t *weight, int32_t n_taps, int16_t *to) {
-    for (int32_t t = 0; t < n_taps; t += 2)
-        for (int32_t j = 0; j < 2; j++) {
-            to[2 * t + j] = (int16_t)(weight[t + j] >> RESIZE_SPLIT_BITS);
-            to[2 * t + 2 + j] = (int16_t)(weight[t + j] & ((1 << RESIZE_SPLIT_BITS) - 1));
+/* The forms that the vectorised kernels read; n_taps is a multiple of 4. */
+static void pack(const int32_t *weight, int32_t n_taps, int32_t *pair, int32_t *digit) {
+    for (int32_t t = 0; t < n_taps; t += 2) {
+        const uint32_t high0 = (uint32_t)(weight[t] >> RESIZE_SPLIT_BITS), low0 = weight[t] & RESIZE_LOW_MASK;
+        const uint32_t high1 = (uint32_t)(weight[t + 1] >> RESIZE_SPLIT_BITS), low1 = weight[t + 1] & RESIZE_LOW_MASK;
+        pair[t] = (int32_t)(high1 << 16 | (high0 & 0xffff));
+        pair[t + 1] = (int32_t)(low1 << 16 | low0);
+    }
+    for (int32_t t = 0; t < n_taps; t += 4, digit += 3) {
+        uint32_t word[3] = {0};
+        for (int32_t j = 0; j < 4; j++) {
+            int32_t rest = weight[t + j];
+            for (int32_t d = 0; d < 3; d++) {
+                const int8_t value = (int8_t)(uint8_t)(rest & 0xff);
+                word[d] |= (uint32_t)(uint8_t)value << 8 * j;
+                rest = (rest - value) >> 8;
+            }
         }
+        memcpy(digit, word, sizeof word);
+    }
 }
 
 /* Room for n elements; the contents are lost. */
@@ -66,11 +80,12 @@ static bool reserve(void *array, size_t *capacity, size_t n, size_t element_byte
 }
 
 static status_t axis_reserve(struct resize_axis *axis, int32_t n_in, int32_t n_out, int32_t n_taps) {
-    size_t n_weights, split_capacity = axis->weight_capacity;
+    size_t n_weights, pair_capacity = axis->weight_capacity, digit_capacity = axis->weight_capacity;
     axis->n_in = axis->n_out = 0; /* no longer what it was, should memory run out */
     const bool fits = size_mul((size_t)n_out, (size_t)n_taps, &n_weights) &&
                       reserve(&axis->first, &axis->first_capacity, (size_t)n_out, sizeof *axis->first) &&
-                      reserve(&axis->split, &split_capacity, n_weights, 2 * sizeof *axis->split) &&
+                      reserve(&axis->pair, &pair_capacity, n_weights, sizeof *axis->pair) &&
+                      reserve(&axis->digit, &digit_capacity, n_weights, sizeof *axis->digit) &&
                       reserve(&axis->weight, &axis->weight_capacity, n_weights, sizeof *axis->weight);
     CHECK(fits, STATUS_NO_MEMORY, "no memory for the weights of resizing %d to %d pixels", n_in, n_out);
     return STATUS_OK;
@@ -93,7 +108,8 @@ static status_t axis_make(struct resize_axis *axis, int32_t n_in, int32_t n_out)
         memset(weight, 0, (size_t)n_taps * sizeof *weight);
         weigh(taps, weight + n_front);
         axis->first[i] = taps.first - n_front;
-        split(weight, n_taps, axis->split + 2 * (size_t)i * (size_t)n_taps);
+        const size_t at = (size_t)i * (size_t)n_taps;
+        pack(weight, n_taps, axis->pair + at, axis->digit + at / 4 * 3);
     }
     axis->n_in = n_in;
     axis->n_out = n_out;
@@ -137,7 +153,8 @@ void resize_workspace_free(struct resize_workspace *workspace) {
     for (int32_t i = 0; i < RESIZE_CACHED_AXES; i++) {
         free(workspace->axis[i].first);
         free(workspace->axis[i].weight);
-        free(workspace->axis[i].split);
+        free(workspace->axis[i].pair);
+        free(workspace->axis[i].digit);
     }
     image_free(&workspace->across);
     *workspace = (struct resize_workspace){0};

@@ -20,8 +20,11 @@ struct resize_axis {
     int32_t n_taps;      /* weights kept for each output sample, a multiple of 4; the unused ones are 0 */
     int32_t *first;      /* (n_out) the first input sample of each output sample; first + n_taps <= n_in + 3 */
     int32_t *weight;     /* (n_out, n_taps) 22 fractional bits */
-    int16_t *split;      /* (n_out, n_taps/2, 4): of each two weights w the high parts w >> 12, then the low 12 bits */
-    size_t first_capacity, weight_capacity; /* elements */
+    int32_t *pair;       /* (n_out, n_taps/2, 2) the same for kernels that multiply 16 bits: of two taps the high
+                          * parts w >> 12 in the halves of one word, then the low 12 bits in those of another */
+    int32_t *digit;      /* (n_out, n_taps/4, 3) the same for kernels that multiply 8 bits: of four taps the lowest
+                          * signed digits to the base 256 in one word, then the middle ones, then the highest */
+    size_t first_capacity, weight_capacity; /* elements; weight, pair and digit have the same capacity */
 };
 
 /* Scratch memory and the weights of the last RESIZE_CACHED_AXES pairs of sizes. One thread at a time.

@@ -5,7 +5,7 @@
 #include "common/simd.h"
 #include "data_shards/resize.h"
 
-enum { RESIZE_BITS = 22, RESIZE_SPLIT_BITS = 12 };
+enum { RESIZE_BITS = 22, RESIZE_SPLIT_BITS = 12, RESIZE_LOW_MASK = (1 << RESIZE_SPLIT_BITS) - 1 };
 
 /* in (height, n_in, 3) -> out (height, n_out, 3). Both have IMAGE_SLACK_BYTES behind them. */
 SIMD_DECLARE(void, resize_across, (const struct resize_axis *axis, const uint8_t *in, int32_t height, uint8_t *out));
