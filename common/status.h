@@ -53,7 +53,13 @@ status_t status_context(status_t status, const char *fmt, ...) __attribute__((fo
 const char *status_message(void);
 const char *status_where(void);
 
-#define FAIL(status, ...) status_fail((status), __FILE__, __LINE__, __VA_ARGS__)
+/* Keep the message and give `status`; written out so that static analysis sees that it is no success. */
+#define FAIL(status, ...)                                                                                    \
+    __extension__({                                                                                          \
+        const status_t fail_status_ = (status);                                                              \
+        status_fail(fail_status_, __FILE__, __LINE__, __VA_ARGS__);                                          \
+        fail_status_;                                                                                        \
+    })
 
 /* Propagate: return what the call returned unless it is STATUS_OK. */
 #define TRY(call)                                                                                            \
@@ -72,13 +78,13 @@ const char *status_where(void);
 /* Check with a message: return `code` with the formatted message unless `cond` holds. */
 #define CHECK(cond, code, ...)                                                                               \
     do {                                                                                                     \
-        if (!(cond)) return status_fail((code), __FILE__, __LINE__, __VA_ARGS__);                            \
+        if (!(cond)) return FAIL((code), __VA_ARGS__);                                                       \
     } while (0)
 
 #define CHECK_TO(label, cond, code, ...)                                                                     \
     do {                                                                                                     \
         if (!(cond)) {                                                                                       \
-            status = status_fail((code), __FILE__, __LINE__, __VA_ARGS__);                                   \
+            status = FAIL((code), __VA_ARGS__);                                                              \
             goto label;                                                                                      \
         }                                                                                                    \
     } while (0)

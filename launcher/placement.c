@@ -118,9 +118,10 @@ static void place_whole(const struct placement_request *q, struct host *hosts, c
     struct host *untouched = hosts;
     int n_untouched = q->n_hosts;
     for (int round = 0; round < n_parts; round++) {
-        int largest = -1;
-        for (int i = 0; i < n_parts; i++)
-            if (!done[i] && (largest < 0 || sums[parts[i]] > sums[parts[largest]])) largest = i;
+        int largest = 0;
+        while (done[largest]) largest++;
+        for (int i = largest; i < n_parts; i++)
+            if (!done[i] && sums[parts[i]] > sums[parts[largest]]) largest = i;
         done[largest] = true;
         if (parts[largest] == 0) continue;
         struct host *host = tightest(untouched, n_untouched, sums[parts[largest]]);
