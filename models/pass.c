@@ -98,7 +98,7 @@ static status_t profiled_step(struct pass *pass, const struct step *step) {
     TRY(pass->net->ops->synchronise(pass->net->be));
     const int kinds = NODE_KINDS + 1; /* the last one: add */
     const int kind = step->kind == STEP_ADD ? NODE_KINDS : (int)pass->graph.nodes[step->node].kind;
-    struct profile_row *row = &pass->profile[(step->kind == STEP_FORWARD ? 0 : kinds) + kind];
+    struct profile_row *row = &pass->profile[(step->kind <= STEP_FOLDED ? 0 : kinds) + kind];
     row->n_calls++;
     row->time_s += clock_now_s() - start_s;
     row->flop += step->flop;

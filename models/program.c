@@ -110,9 +110,48 @@ static void place_outputs(struct builder *b, const struct node *node) {
     }
 }
 
+/* Is node i a layer whose only reader is the batch norm behind it, and can that be folded into it? */
+static bool folds(const struct builder *b, int32_t i) {
+    const struct node *layer = &b->g->nodes[i], *norm = layer + 1;
+    const bool can = !b->ops || b->ops->batchnorm_fold;
+    if (is_training(b) || !can || b->g->batch == 0 || i + 1 >= b->g->n_nodes) return false;
+    if (norm->kind != NODE_BATCHNORM || norm->x != layer->y || layer->params[1] != NONE || layer->residual != NONE) return false;
+    return layer->kind == NODE_LINEAR || (norm->residual == NONE && (layer->kind == NODE_CONV || layer->kind == NODE_DEPTHWISE));
+}
+
+static void add_folded(struct builder *b, int32_t i) {
+    const struct node *layer = &b->g->nodes[i], *norm = layer + 1;
+    struct place *places = b->p->places;
+    int32_t s = add_step(b, (struct step){.kind = STEP_FOLDED, .node = i, .dy = NONE, .dx = NONE, .grad_sums = NONE, .scratch = NONE});
+    if (s == NONE) return;
+    const enum dtype dtype = layer->kind == NODE_DEPTHWISE ? DTYPE_F32 : layer->dtype;
+    const size_t n_weights = (size_t)b->g->table->items[layer->params[0]].n_elem;
+    places[norm->y].first = places[norm->y].again = add_tensor(b, b->g->values[norm->y].n_bytes);
+    const int32_t weight = add_tensor(b, n_weights * dtype_bytes(dtype));
+    const int32_t bias = add_tensor(b, sizeof(float) * (size_t)b->g->values[norm->y].c);
+    touch(b, s, weight);
+    touch(b, s, bias);
+    touch(b, s, places[layer->x].first);
+    touch(b, s, places[norm->y].first);
+    if (norm->residual != NONE) touch(b, s, places[norm->residual].first);
+    struct node whole = *layer; /* as it is run */
+    whole.residual = norm->residual;
+    int32_t scratch = add_scratch(b, s, &whole);
+    if (b->status != STATUS_OK) return;
+    struct step *step = &b->p->steps[s];
+    step->folded[0] = weight, step->folded[1] = bias;
+    step->scratch = scratch;
+    step->flop = 2.0 * (double)layer->macs;
+    step->n_bytes = bytes_of(b, layer->x) + bytes_of(b, norm->y) + bytes_of(b, norm->residual) + (double)layer->n_param_bytes;
+}
+
 static void add_forward_steps(struct builder *b) {
     const struct graph *g = b->g;
     for (int32_t i = 0; i < g->n_nodes && b->status == STATUS_OK; i++) {
+        if (folds(b, i)) {
+            add_folded(b, i++);
+            continue;
+        }
         place_outputs(b, &g->nodes[i]);
         add_forward(b, i, STEP_FORWARD);
     }
@@ -280,8 +319,9 @@ static void add_outside_tensors(struct builder *b) {
 static void share_residuals(struct builder *b) {
     struct program *p = b->p;
     for (int32_t s = 0; s < p->n_forward; s++) {
-        const struct node *node = &b->g->nodes[p->steps[s].node];
-        if (node->residual == NONE || (node->kind != NODE_LINEAR && node->kind != NODE_MLP)) continue;
+        const bool folded = p->steps[s].kind == STEP_FOLDED;
+        const struct node *node = &b->g->nodes[p->steps[s].node + folded]; /* the one that adds the residual */
+        if (node->residual == NONE || (node->kind != NODE_LINEAR && node->kind != NODE_MLP && !folded)) continue;
         const int32_t from = p->places[node->residual].first, to = p->places[node->y].first;
         struct tensor *root = &p->tensors[p->tensors[from].root], *y = &p->tensors[to];
         if (from == p->places[b->g->input].first || root->end != s || y->begin != s || y->n_bytes != root->n_bytes) continue;

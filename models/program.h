@@ -8,7 +8,10 @@
  * the branch contributes is added to it in place.
  *
  * Recomputation. The values inside a block then have two tensors: one that lives in forward only (`first`), and one
- * that is computed again just before the block's backward steps (`again`). Internal to models/. */
+ * that is computed again just before the block's backward steps (`again`).
+ *
+ * Folding. In inference a batch norm behind a layer becomes part of that layer's weights, folded anew in every forward
+ * since nobody says when weights change; what lies between the two is never written. Internal to models/. */
 #ifndef MODELS_PROGRAM_H
 #define MODELS_PROGRAM_H
 
@@ -17,6 +20,7 @@
 
 enum step_kind {
     STEP_FORWARD,
+    STEP_FOLDED,        /* forward of a layer and the batch norm behind it, folded into its weights (inference) */
     STEP_RECOMPUTE,     /* the same again, before a block's backward steps */
     STEP_RECOMPUTE_PRE, /* of an mlp whose output nobody needs again: only its hidden rows */
     STEP_BACKWARD,
@@ -29,6 +33,7 @@ struct step {
     int32_t dy, dx;      /* tensors (backward, add); dx NONE: not wanted */
     bool dx_accumulate;
     int32_t grad_sums;   /* batch norm: tensor of the local and the reduced sums */
+    int32_t folded[2];   /* STEP_FOLDED: tensors of weight and bias */
     int32_t scratch;     /* tensor, NONE: none */
     double flop, n_bytes; /* work, for the profile */
 };

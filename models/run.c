@@ -242,6 +242,40 @@ static status_t run_forward(struct pass *pass, const struct step *step, bool aga
     }
 }
 
+/* Fold the batch norm behind the layer into its weights, then run the layer. */
+static status_t run_folded(struct pass *pass, const struct step *step) {
+    const struct node *layer = &pass->graph.nodes[step->node], *norm = layer + 1;
+    const struct binding b = {&pass->graph, pass, false};
+    const struct ops *ops = pass->net->ops;
+    struct backend *be = pass->net->be;
+    const struct net_param *w = &pass->net->table.items[layer->params[0]];
+    void *weight = pass_tensor(pass, step->folded[0]), *scratch = pass_tensor(pass, step->scratch), *y = at(&b, norm->y);
+    float *bias = pass_tensor(pass, step->folded[1]);
+    const int64_t c = pass->graph.values[norm->y].c;
+    const bool depthwise = layer->kind == NODE_DEPTHWISE;
+    const struct batchnorm_fold fold = {.c = c, .taps = w->n_elem / c, .channels_last = depthwise, .eps = norm->eps,
+                                        .weight = param(&b, norm->params[0]), .bias = param(&b, norm->params[1]),
+                                        .running_mean = buffer(&b, norm->stats[0]), .running_var = buffer(&b, norm->stats[1]),
+                                        .w = param(&b, layer->params[0]), .dtype = depthwise ? DTYPE_F32 : layer->dtype,
+                                        .w_folded = weight, .bias_folded = bias};
+    TRY(ops->batchnorm_fold(be, &fold));
+    if (layer->kind == NODE_CONV) {
+        struct conv a = bind_conv(&b, layer);
+        a.weight = weight, a.bias = bias, a.relu6 = norm->relu6;
+        return ops->conv_forward(be, &a, y, scratch);
+    }
+    if (depthwise) {
+        struct depthwise a = bind_depthwise(&b, layer);
+        a.weight = weight, a.bias = bias, a.relu6 = norm->relu6;
+        return ops->depthwise_forward(be, &a, y, scratch);
+    }
+    struct linear a = bind_linear(&b, layer);
+    a.w = weight, a.bias = bias, a.relu6 = norm->relu6;
+    a.residual = at(&b, norm->residual);
+    a.epilogue = a.residual ? LINEAR_RESIDUAL : LINEAR_PLAIN;
+    return ops->linear_forward(be, &a, y, scratch);
+}
+
 static status_t run_mlp_pre(struct pass *pass, const struct step *step) {
     const struct node *node = &pass->graph.nodes[step->node];
     const struct binding b = {&pass->graph, pass, true};
@@ -350,6 +384,7 @@ static status_t run_backward(struct pass *pass, const struct step *step) {
 status_t run_step(struct pass *pass, const struct step *step) {
     switch (step->kind) {
     case STEP_FORWARD: return run_forward(pass, step, false);
+    case STEP_FOLDED: return run_folded(pass, step);
     case STEP_RECOMPUTE: return run_forward(pass, step, true);
     case STEP_RECOMPUTE_PRE: return run_mlp_pre(pass, step);
     case STEP_BACKWARD: return run_backward(pass, step);

@@ -40,7 +40,8 @@ struct backend;
 /* y = epilogue(x w^T + bias).  x (T,in), w (out,in), bias fp32 (out) or NULL.
  * LINEAR_PLAIN     y = z
  * LINEAR_RESIDUAL  y = residual + row_scale[t / rows_per_image] * z; residual (T,out) may alias y;
- *                  row_scale (images) fp32 is drop-path's factor 0 or 1/(1-p), NULL: 1 */
+ *                  row_scale (images) fp32 is drop-path's factor 0 or 1/(1-p), NULL: 1
+ * relu6 (forward only, excludes row_scale; see struct batchnorm_fold): z is clipped to [0, 6] first. */
 enum linear_epilogue { LINEAR_PLAIN, LINEAR_RESIDUAL };
 
 struct linear {
@@ -52,6 +53,7 @@ struct linear {
     const float *bias;
     const void *residual;
     const float *row_scale;
+    bool relu6;
 };
 
 /* Gradient of struct linear: with g = row_scale * dy,
@@ -116,6 +118,7 @@ struct conv {
     int32_t k, stride, pad;
     const void *x, *weight;
     const float *bias;
+    bool relu6; /* forward only: y clipped to [0, 6] */
 };
 
 /* Depthwise convolution. x (N,H,W,C), w (k,k,C) of type *fp32* (few and reused), bias (C) or NULL, y (N,Ho,Wo,C). */
@@ -125,6 +128,7 @@ struct depthwise {
     int32_t k, stride, pad;
     const void *x;
     const float *weight, *bias;
+    bool relu6; /* forward only: y clipped to [0, 6] */
 };
 
 /* For both: dx = or += or NULL; dweight, dbias += or NULL. */
@@ -201,6 +205,20 @@ struct batchnorm_grad {
     const double *grad_sums;   /* reduced; NULL in evaluation mode: statistics are constants */
     const double *local_sums;  /* this rank's own grad sums */
     float *dweight, *dbias;
+};
+
+/* Inference: batch norm by running statistics folded into the layer in front of it, whose bias and relu6 do the rest:
+ *   s = weight / sqrt(running_var + eps);  w_folded = s w;  bias_folded = bias - s running_mean
+ * w fp32 with `taps` weights for each of C channels: (C,taps), or (taps,C) with channels_last (depthwise). */
+struct batchnorm_fold {
+    int64_t c, taps;
+    bool channels_last;
+    float eps;
+    const float *weight, *bias, *running_mean, *running_var;
+    const float *w;
+    enum dtype dtype;   /* of w_folded */
+    void *w_folded;     /* = as w */
+    float *bias_folded; /* = (C) */
 };
 
 /* Softmax cross-entropy with label smoothing: target (1-eps)*onehot + eps/K.
@@ -341,6 +359,8 @@ struct ops {
     status_t (*batchnorm_apply)(struct backend *be, const struct batchnorm *a, void *y);
     status_t (*batchnorm_grad_sums)(struct backend *be, const struct batchnorm *a, const void *dy, double *sums, void *scratch);
     status_t (*batchnorm_grad_apply)(struct backend *be, const struct batchnorm *a, const struct batchnorm_grad *g);
+    /* Optional: a table without it is never handed relu6 layers. */
+    status_t (*batchnorm_fold)(struct backend *be, const struct batchnorm_fold *a);
     /* y fp32 (N,C) = mean over HW of x (N,HW,C) of dtype; dx (N,HW,C) = dy/HW */
     status_t (*average_pool_forward)(struct backend *be, enum dtype dtype, int64_t n, int64_t hw, int64_t c, const void *x, float *y);
     status_t (*average_pool_backward)(struct backend *be, enum dtype dtype, int64_t n, int64_t hw, int64_t c, const float *dy, void *dx);

@@ -113,6 +113,17 @@ static void check_train_activations(struct golden_net *c) {
     pass_free(pass);
 }
 
+/* Inference computes the same features and logits (batch norm is folded into the layers there). */
+static void check_inference(struct golden_net *c) {
+    struct pass *pass;
+    assert_ok(pass_new(c->net, &(struct pass_options){.batch = c->batch, .height = c->height, .width = c->width}, &pass));
+    golden_net_forward(c, pass);
+    const int64_t n_logits = (int64_t)c->batch * c->spec.n_classes, n_features = (int64_t)c->batch * net_n_features(c->net);
+    check_device(c, "features", pass_features(pass), DTYPE_F32, n_features, 0, golden_net_allowed(c, "forward"));
+    check_device(c, "logits", pass_logits(pass), DTYPE_F32, n_logits, 0, golden_net_allowed(c, "forward"));
+    pass_free(pass);
+}
+
 /* Losses along five steps on the one batch. */
 static void check_trajectory(struct golden_net *c, const char *optimiser) {
     const bool sgd = strcmp(optimiser, "sgd") == 0;
@@ -152,6 +163,7 @@ static void check_case(const char *folder, struct golden_backend backend) {
     golden_net_close(&c);
     golden_net_open(&c, folder, backend, DTYPE_F32);
     if (c.train) check_train_activations(&c);
+    else check_inference(&c);
     golden_net_close(&c);
     const char *const optimisers[] = {"sgd", "adamw"};
     for (int i = 0; i < 2; i++) {

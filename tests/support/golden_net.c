@@ -178,12 +178,16 @@ static void fill_input(struct golden_net *c, struct pass *pass) {
     ops->release(be, wide);
 }
 
+void golden_net_forward(struct golden_net *c, struct pass *pass) {
+    fill_input(c, pass);
+    assert_ok(pass_forward(pass, &(struct forward_options){.update_statistics = c->train}));
+}
+
 double golden_net_step(struct golden_net *c, struct pass *pass, bool backward) {
     const struct ops *ops = net_ops(c->net);
     struct backend *be = net_backend(c->net);
     void *labels, *loss;
-    fill_input(c, pass);
-    assert_ok(pass_forward(pass, &(struct forward_options){.update_statistics = c->train}));
+    golden_net_forward(c, pass);
     assert_ok(ops->alloc(be, sizeof(int32_t) * (size_t)c->batch, &labels));
     assert_ok(ops->alloc(be, sizeof(double), &loss));
     assert_ok(ops->copy_in(be, labels, c->labels, sizeof(int32_t) * (size_t)c->batch));

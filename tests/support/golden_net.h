@@ -42,6 +42,9 @@ float *golden_net_expected(const struct golden_net *c, const char *name, int64_t
 /* max |got - want| / max(max |want|, floor); infinite where got is not finite. */
 double golden_net_error(const float *got, const float *want, int64_t n_elem, double floor);
 
+/* The batch into a pass, and forward. */
+void golden_net_forward(struct golden_net *c, struct pass *pass);
+
 /* The batch into a pass, forward, loss over the batch with the case's smoothing, backward; returns the loss.
  * Gradients are zeroed first. */
 double golden_net_step(struct golden_net *c, struct pass *pass, bool backward);

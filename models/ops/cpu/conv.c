@@ -141,7 +141,8 @@ status_t cpu_conv_forward(struct backend *be, const struct conv *a, void *y, voi
         struct matmul m = {.type = a->dtype, .c_type = a->dtype, .transpose_b = true, .m = n * p.ho * p.wo,
                            .n = a->cout, .k = p.width, .lda = p.width, .ldb = p.width, .ldc = a->cout, .alpha = 1,
                            .a = gather(be, &p, &s, image, n), .b = a->weight, .bias = a->bias,
-                           .c = offset_mut(y, image * p.ho * p.wo * a->cout, a->dtype)};
+                           .c = offset_mut(y, image * p.ho * p.wo * a->cout, a->dtype),
+                           .activation = a->relu6 ? MATMUL_RELU6 : MATMUL_NONE};
         TRY(onednn_matmul(be->onednn, &m));
     }
     return STATUS_OK;

@@ -79,6 +79,7 @@ status_t cpu_depthwise_forward(struct backend *be, const struct depthwise *a, vo
     struct depthwise_arguments k = geometry(a, false);
     k.in = a->x;
     k.bias = a->bias;
+    k.relu6 = a->relu6;
     k.out = y;
     correlate(be, &k, scratch);
     return STATUS_OK;

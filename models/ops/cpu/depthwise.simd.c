@@ -82,6 +82,7 @@ INLINE void store_outputs(const struct depthwise_arguments *a, int64_t first, co
     for (int64_t t = 0; t < n_pixels; t++) {
         int64_t i = first + t * a->c;
         vf v = sum[t];
+        if (a->relu6) v = v_min(v_max(v, v_zero()), v_set(6.0f));
         if (a->accumulate) v += load_part(a->out, i, n, a->type);
         store_part(a->out, i, v, n, a->type);
     }

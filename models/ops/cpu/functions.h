@@ -47,6 +47,7 @@ status_t cpu_batchnorm_finish(struct backend *be, const struct batchnorm *a, con
 status_t cpu_batchnorm_apply(struct backend *be, const struct batchnorm *a, void *y);
 status_t cpu_batchnorm_grad_sums(struct backend *be, const struct batchnorm *a, const void *dy, double *sums,
                                  void *scratch);
+status_t cpu_batchnorm_fold(struct backend *be, const struct batchnorm_fold *a);
 status_t cpu_batchnorm_grad_apply(struct backend *be, const struct batchnorm *a, const struct batchnorm_grad *g);
 
 /* conv.c */

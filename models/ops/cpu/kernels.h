@@ -119,7 +119,7 @@ struct depthwise_arguments {
     enum dtype type;
     int64_t n, ih, iw, oh, ow, c;
     int32_t k, stride, insert, pad;
-    bool flip, accumulate;
+    bool flip, accumulate, relu6;
     const void *in;
     const float *weight, *bias;
     void *out;

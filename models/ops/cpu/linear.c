@@ -28,7 +28,7 @@ status_t cpu_linear_forward(struct backend *be, const struct linear *a, void *y,
     if (a->rows == 0) return STATUS_OK;
     struct matmul m = {.type = a->dtype, .c_type = a->dtype, .transpose_b = true, .m = a->rows, .n = a->out,
                        .k = a->in, .lda = a->in, .ldb = a->in, .ldc = a->out, .alpha = 1, .a = a->x, .b = a->w,
-                       .c = y, .bias = a->bias};
+                       .c = y, .bias = a->bias, .activation = a->relu6 ? MATMUL_RELU6 : MATMUL_NONE};
     bool residual = a->epilogue == LINEAR_RESIDUAL;
     if (!residual || !a->row_scale) {
         if (residual && a->residual == y) m.beta = 1;

@@ -1,3 +1,4 @@
+#include "models/ops/bf16.h"
 #include "models/ops/cpu/backend.h"
 #include "models/ops/cpu/functions.h"
 #include "models/ops/cpu/kernels.h"
@@ -83,6 +84,29 @@ status_t cpu_batchnorm_finish(struct backend *be, const struct batchnorm *a, con
 status_t cpu_batchnorm_apply(struct backend *be, const struct batchnorm *a, void *y) {
     struct batchnorm_arguments k = {.a = a, .out = y};
     parallel_for(be, a->n * a->hw, ROW_COST(a), SIMD_PICK(kernel_batchnorm_apply), &k);
+    return STATUS_OK;
+}
+
+/* Items are rows of w: channels, or with channels_last taps. */
+static void fold_rows(const void *arguments, int64_t begin, int64_t end, int32_t part) {
+    (void)part;
+    const struct batchnorm_fold *a = arguments;
+    const int64_t n = a->channels_last ? a->c : a->taps;
+    for (int64_t row = begin; row < end; row++) {
+        for (int64_t i = 0; i < n; i++) {
+            const int64_t c = a->channels_last ? i : row, at = row * n + i;
+            const float w = a->w[at] * (a->weight[c] / sqrtf(a->running_var[c] + a->eps));
+            if (a->dtype == DTYPE_F32) ((float *)a->w_folded)[at] = w;
+            else ((uint16_t *)a->w_folded)[at] = bf16_from_f32(w);
+        }
+    }
+}
+
+status_t cpu_batchnorm_fold(struct backend *be, const struct batchnorm_fold *a) {
+    for (int64_t c = 0; c < a->c; c++)
+        a->bias_folded[c] = a->bias[c] - a->weight[c] / sqrtf(a->running_var[c] + a->eps) * a->running_mean[c];
+    const int64_t rows = a->channels_last ? a->taps : a->c;
+    parallel_for(be, rows, (double)(a->channels_last ? a->c : a->taps), fold_rows, a);
     return STATUS_OK;
 }
 

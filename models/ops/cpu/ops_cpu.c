@@ -39,6 +39,7 @@ const struct ops ops_cpu = {
     .batchnorm_sums = cpu_batchnorm_sums,
     .batchnorm_finish = cpu_batchnorm_finish,
     .batchnorm_apply = cpu_batchnorm_apply,
+    .batchnorm_fold = cpu_batchnorm_fold,
     .batchnorm_grad_sums = cpu_batchnorm_grad_sums,
     .batchnorm_grad_apply = cpu_batchnorm_grad_apply,
     .average_pool_forward = cpu_average_pool_forward,

@@ -292,6 +292,18 @@ static status_t checked_batchnorm_apply(struct backend *be, const struct batchno
     FORWARD(be, c, batchnorm_apply(be->inner_be, a, y));
 }
 
+static status_t checked_batchnorm_fold(struct backend *be, const struct batchnorm_fold *a) {
+    struct call c = {.operation = "batchnorm_fold"};
+    call_operand(&c, ROLE_IN, "weight", OPERAND_F32, a->weight, a->c);
+    call_operand(&c, ROLE_IN, "bias", OPERAND_F32, a->bias, a->c);
+    call_operand(&c, ROLE_IN, "running_mean", OPERAND_F32, a->running_mean, a->c);
+    call_operand(&c, ROLE_IN, "running_var", OPERAND_F32, a->running_var, a->c);
+    call_operand(&c, ROLE_IN, "w", OPERAND_F32, a->w, a->c * a->taps);
+    call_operand(&c, ROLE_OUT, "w_folded", operand_type(a->dtype), a->w_folded, a->c * a->taps);
+    call_operand(&c, ROLE_OUT, "bias_folded", OPERAND_F32, a->bias_folded, a->c);
+    FORWARD(be, c, batchnorm_fold(be->inner_be, a));
+}
+
 static status_t checked_batchnorm_grad_sums(struct backend *be, const struct batchnorm *a, const void *dy,
                                             double *sums, void *scratch) {
     struct call c = {.operation = "batchnorm_grad_sums"};
@@ -371,6 +383,7 @@ const struct ops ops_checked = {
     .batchnorm_sums = checked_batchnorm_sums,
     .batchnorm_finish = checked_batchnorm_finish,
     .batchnorm_apply = checked_batchnorm_apply,
+    .batchnorm_fold = checked_batchnorm_fold,
     .batchnorm_grad_sums = checked_batchnorm_grad_sums,
     .batchnorm_grad_apply = checked_batchnorm_grad_apply,
     .average_pool_forward = checked_average_pool_forward,

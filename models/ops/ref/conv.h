@@ -29,6 +29,7 @@ static status_t ref_conv_forward(struct backend *be, const struct conv *a, void 
                     z += load(a->dtype, a->x, from * a->cin + c) *
                          load(a->dtype, a->weight, (o * a->k * a->k + tap) * a->cin + c);
             }
+            if (a->relu6) z = fmin(fmax(z, 0.0), 6.0);
             store(a->dtype, y, p * a->cout + o, z);
         }
     }
@@ -89,6 +90,7 @@ static status_t ref_depthwise_forward(struct backend *be, const struct depthwise
                 if (from >= 0)
                     z += load(a->dtype, a->x, from * a->c + c) * real_at(a->weight, tap * a->c + c);
             }
+            if (a->relu6) z = fmin(fmax(z, 0.0), 6.0);
             store(a->dtype, y, p * a->c + c, z);
         }
     }

@@ -8,6 +8,7 @@ static status_t ref_linear_forward(struct backend *be, const struct linear *a, v
             double z = a->bias ? real_at(a->bias, o) : 0.0;
             for (int64_t i = 0; i < a->in; i++)
                 z += load(a->dtype, a->x, t * a->in + i) * load(a->dtype, a->w, o * a->in + i);
+            if (a->relu6) z = fmin(fmax(z, 0.0), 6.0);
             if (a->epilogue == LINEAR_RESIDUAL)
                 z = load(a->dtype, a->residual, t * a->out + o) +
                     row_factor(a->row_scale, t, a->rows_per_image) * z;

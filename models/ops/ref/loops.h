@@ -24,7 +24,8 @@
     .patch_merge_forward = ref_patch_merge_forward, .patch_merge_backward = ref_patch_merge_backward,        \
     .batchnorm_sums = ref_batchnorm_sums, .batchnorm_finish = ref_batchnorm_finish,                          \
     .batchnorm_apply = ref_batchnorm_apply, .batchnorm_grad_sums = ref_batchnorm_grad_sums,                  \
-    .batchnorm_grad_apply = ref_batchnorm_grad_apply, .average_pool_forward = ref_average_pool_forward,      \
+    .batchnorm_grad_apply = ref_batchnorm_grad_apply, .batchnorm_fold = ref_batchnorm_fold,                  \
+    .average_pool_forward = ref_average_pool_forward,                                                        \
     .average_pool_backward = ref_average_pool_backward, .cross_entropy = ref_cross_entropy,                  \
     .soft_cross_entropy = ref_soft_cross_entropy, .confidence = ref_confidence, .gemm = ref_gemm,            \
     .column_sums = ref_column_sums, .centre = ref_centre, .mask_sum = host_mask_sum,                         \

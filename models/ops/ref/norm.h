@@ -116,6 +116,19 @@ static status_t ref_batchnorm_apply(struct backend *be, const struct batchnorm *
 }
 
 /* g of pixel p, channel c: dy behind ReLU6 and the image mask. */
+static status_t ref_batchnorm_fold(struct backend *be, const struct batchnorm_fold *a) {
+    (void)be;
+    for (int64_t c = 0; c < a->c; c++) {
+        const double s = real_at(a->weight, c) / sqrt(real_at(a->running_var, c) + (double)a->eps);
+        set_real(a->bias_folded, c, real_at(a->bias, c) - s * real_at(a->running_mean, c));
+        for (int64_t t = 0; t < a->taps; t++) {
+            const int64_t i = a->channels_last ? t * a->c + c : c * a->taps + t;
+            store(a->dtype, a->w_folded, i, s * real_at(a->w, i));
+        }
+    }
+    return STATUS_OK;
+}
+
 static double batchnorm_g(const struct batchnorm *a, const void *dy, int64_t p, int64_t c) {
     const double v = batchnorm_xhat(a, p, c) * real_at(a->weight, c) + real_at(a->bias, c);
     const bool passes = image_kept(a->image_mask, p / a->hw) && (!a->relu6 || (v > 0.0 && v < 6.0));
