@@ -113,6 +113,8 @@ $(OBJ)/tests/%: tests/%.c $(TEST_LIB_OBJECTS) $(SANITIZER_OBJECTS) $(OBJ)/libmar
 
 test-programs: $(TEST_PROGRAMS)
 
+bench-programs: $(patsubst tests/%.c,$(OBJ)/tests/%,$(wildcard tests/bench/*.c))
+
 demo: all ## the default run, printed digits to handwritten ones: data/digits, about a minute; RANKS=2
 	$(Q). tests/support/mpi-env.sh && $(MPIRUN) -np $(RANKS) $(PROGRAM)
 
@@ -137,6 +139,6 @@ clean: ## remove build/
 include make/lint.mk make/install.mk
 
 FORCE:
-.PHONY: all demo check check-golden check-long check-layers test-programs help clean FORCE
+.PHONY: all demo check check-golden check-long check-layers test-programs bench-programs help clean FORCE
 .SECONDARY:
 -include $(shell find $(OBJ) -name '*.d' 2>/dev/null)
