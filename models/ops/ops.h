@@ -5,7 +5,8 @@
  *
  * Types. Activations, their gradients and the weight *matrices* handed to operations have the type `dtype` of
  * the call (fp32, or bf16 with fp32 accumulation); everything else is fp32: biases, norm scales and shifts, layer
- * scale, position tables, statistics, features, logits, losses, and all gradients of parameters.
+ * scale, position tables, statistics, features, logits, losses, and all gradients of parameters. Rounding to bf16 is
+ * to nearest, ties to even; a NaN stays one; a backend may flush denormals of bf16 to zero.
  *
  * Outputs are marked "=" (overwritten; what was there is not read) or "+=" (added to). Gradients of parameters
  * are always "+=". No output may alias an input unless the operation says so.
