@@ -67,6 +67,12 @@ static void check_case(const char *folder, struct golden_backend backend) {
     check(&c, "logits", of_device(&c, "logits", pass_logits(pass), (int64_t)c.batch * c.spec.n_classes), corners ? 0.06 : 0.02);
     check(&c, "gradients", of_gradients(&c), corners ? 0.45 : 0.03);
     pass_free(pass);
+    if (!c.train) { /* inference, batch norm folded into bf16 weights */
+        assert_ok(pass_new(c.net, &(struct pass_options){.batch = c.batch, .height = c.height, .width = c.width}, &pass));
+        golden_net_forward(&c, pass);
+        check(&c, "features", of_device(&c, "features", pass_features(pass), (int64_t)c.batch * net_n_features(c.net)), corners ? 0.04 : 0.015);
+        pass_free(pass);
+    }
     golden_net_close(&c);
 }
 
