@@ -362,7 +362,7 @@ status_t comm_gather_bytes(struct comm *comm, int root, const void *part, int64_
         bytes = malloc((size_t)ends[size] + 1);
         CHECK_TO(out, bytes, STATUS_NO_MEMORY, "no memory for %lld gathered bytes", (long long)ends[size]);
     }
-    TRY(comm_gather(comm, root, part, bytes, ends, COMM_U8));
+    TRY(comm_gather(comm, root, part, bytes, ends, COMM_U8)); // NOLINT(clang-analyzer-unix.Malloc): the same
     if (comm->rank == root) {
         memcpy(offsets, ends, (size + 1) * sizeof *offsets);
         *whole = bytes;
