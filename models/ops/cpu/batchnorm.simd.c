@@ -1,7 +1,9 @@
+/* Batch normalisation. Rows are taken in blocks small enough for the first cache, and within a block one vector of
+ * channels after the other, so that what belongs to the channels stays in registers. */
 #include "models/ops/cpu/kernels.h"
 #include "models/ops/cpu/vec.h"
 
-#define RUN 8 /* rows summed in fp32 before they are added to the fp64 sums */
+#define RUN 16 /* rows summed in fp32 before they are added to the fp64 sums */
 
 INLINE void add_to_double(double *sums, vf v, int64_t n) {
     if (n >= VL) {
@@ -16,22 +18,69 @@ INLINE void add_to_double(double *sums, vf v, int64_t n) {
     for (int64_t i = 0; i < n; i++) sums[i] += t[i];
 }
 
-INLINE bool taken(const struct batchnorm *a, int64_t row) { return !a->image_mask || a->image_mask[row / a->hw]; }
+/* sums * inverse_count in fp32. */
+INLINE vf mean_of(const double *sums, double inverse_count, int64_t n) {
+    if (n >= VL) {
+        vd s;
+        memcpy(&s, sums, sizeof s);
+        return __builtin_convertvector(s * inverse_count, vf);
+    }
+    float t[VL] = {0};
+    for (int64_t i = 0; i < n; i++) t[i] = (float)(sums[i] * inverse_count);
+    return v_load(t);
+}
+
+/* What the kernels need of VL channels. */
+struct channels {
+    vf mean, rstd, factor, bias; /* factor = rstd * weight */
+};
+
+INLINE struct channels channels_at(const struct batchnorm *a, int64_t c) {
+    int64_t n = a->c - c;
+    struct channels k = {.mean = load_part(a->mean, c, n, DTYPE_F32), .rstd = load_part(a->rstd, c, n, DTYPE_F32),
+                         .bias = load_part(a->bias, c, n, DTYPE_F32)};
+    k.factor = k.rstd * load_part(a->weight, c, n, DTYPE_F32);
+    return k;
+}
+
+/* End of the block of rows that begins at `first`: RUN rows, within one image where a mask tells images apart. */
+INLINE int64_t block_end(const struct batchnorm *a, int64_t first, int64_t end, bool *keep) {
+    int64_t stop = first + RUN < end ? first + RUN : end;
+    *keep = true;
+    if (!a->image_mask) return stop;
+    int64_t image = first / a->hw, image_end = (image + 1) * a->hw;
+    *keep = a->image_mask[image];
+    return stop < image_end ? stop : image_end;
+}
+
+/* Loop over the vectors of channels: whole ones, then the rest, each compiled for itself. */
+#define FOR_CHANNELS(a, body)                                                                                \
+    do {                                                                                                     \
+        int64_t c = 0;                                                                                       \
+        for (; c + VL <= (a)->c; c += VL) body(VL);                                                          \
+        if (c < (a)->c) body((a)->c - c);                                                                    \
+    } while (0)
+
+INLINE void sums_block(const struct batchnorm *a, double *sums, int64_t first, int64_t stop, int64_t c, int64_t n,
+                       const enum dtype type) {
+    vf s = v_zero(), q = v_zero();
+    for (int64_t row = first; row < stop; row++) {
+        vf x = load_part(a->x, row * a->c + c, n, type);
+        s += x;
+        q += x * x;
+    }
+    add_to_double(sums + c, s, n);
+    add_to_double(sums + a->c + c, q, n);
+}
 
 INLINE void sums_as(const struct batchnorm *a, double *sums, int64_t begin, int64_t end, const enum dtype type) {
-    for (int64_t first = begin; first < end; first += RUN) {
-        int64_t stop = first + RUN < end ? first + RUN : end;
-        for (int64_t c = 0; c < a->c; c += VL) {
-            vf s = v_zero(), q = v_zero();
-            for (int64_t row = first; row < stop; row++) {
-                if (!taken(a, row)) continue;
-                vf x = load_part(a->x, row * a->c + c, a->c - c, type);
-                s += x;
-                q += x * x;
-            }
-            add_to_double(sums + c, s, a->c - c);
-            add_to_double(sums + a->c + c, q, a->c - c);
-        }
+    bool keep;
+    for (int64_t first = begin, stop; first < end; first = stop) {
+        stop = block_end(a, first, end, &keep);
+        if (!keep) continue;
+#define BODY(n) sums_block(a, sums, first, stop, c, n, type)
+        FOR_CHANNELS(a, BODY);
+#undef BODY
     }
 }
 
@@ -46,17 +95,24 @@ void SIMD_NAME(kernel_batchnorm_sums)(const void *arguments, int64_t begin, int6
         sums_as(a, sums, begin, end, DTYPE_BF16);
 }
 
+INLINE void apply_block(const struct batchnorm *a, void *y, int64_t first, int64_t stop, int64_t c, int64_t n,
+                        const enum dtype type) {
+    struct channels k = channels_at(a, c);
+    for (int64_t row = first; row < stop; row++) {
+        int64_t i = row * a->c + c;
+        vf z = (load_part(a->x, i, n, type) - k.mean) * k.factor + k.bias;
+        if (a->relu6) z = v_min(v_max(z, v_zero()), v_set(6.0f));
+        if (a->residual) z += load_part(a->residual, i, n, type);
+        store_part(y, i, z, n, type);
+    }
+}
+
 INLINE void apply_as(const struct batchnorm *a, void *y, int64_t begin, int64_t end, const enum dtype type) {
-    for (int64_t row = begin; row < end; row++) {
-        for (int64_t c = 0; c < a->c; c += VL) {
-            int64_t n = a->c - c, i = row * a->c + c;
-            vf factor = load_part(a->rstd, c, n, DTYPE_F32) * load_part(a->weight, c, n, DTYPE_F32);
-            vf z = (load_part(a->x, i, n, type) - load_part(a->mean, c, n, DTYPE_F32)) * factor +
-                   load_part(a->bias, c, n, DTYPE_F32);
-            if (a->relu6) z = v_min(v_max(z, v_zero()), v_set(6.0f));
-            if (a->residual) z += load_part(a->residual, i, n, type);
-            store_part(y, i, z, n, type);
-        }
+    for (int64_t first = begin; first < end; first += RUN) {
+        int64_t stop = first + RUN < end ? first + RUN : end;
+#define BODY(n) apply_block(a, y, first, stop, c, n, type)
+        FOR_CHANNELS(a, BODY);
+#undef BODY
     }
 }
 
@@ -69,33 +125,35 @@ void SIMD_NAME(kernel_batchnorm_apply)(const void *arguments, int64_t begin, int
         apply_as(args->a, args->out, begin, end, DTYPE_BF16);
 }
 
-/* xhat and the gradient that passed ReLU6, of VL channels of a row. */
-INLINE vf masked_grad(const struct batchnorm *a, const void *dy, int64_t i, int64_t c, int64_t n, vf *xhat,
-                      const enum dtype type) {
-    vf rstd = load_part(a->rstd, c, n, DTYPE_F32);
-    vf centred = load_part(a->x, i, n, type) - load_part(a->mean, c, n, DTYPE_F32);
-    *xhat = centred * rstd;
-    vf g = load_part(dy, i, n, type);
-    if (!a->relu6) return g;
-    vf z = centred * (rstd * load_part(a->weight, c, n, DTYPE_F32)) + load_part(a->bias, c, n, DTYPE_F32);
-    return v_between(z, 0.0f, 6.0f, g);
+/* The gradient that passed ReLU6. */
+INLINE vf passed(const struct batchnorm *a, const struct channels *k, vf centred, vf g) {
+    return a->relu6 ? v_between(centred * k->factor + k->bias, 0.0f, 6.0f, g) : g;
+}
+
+INLINE void grad_sums_block(const struct batchnorm *a, const void *dy, double *sums, int64_t first, int64_t stop,
+                            int64_t c, int64_t n, const enum dtype type) {
+    struct channels k = channels_at(a, c);
+    vf s = v_zero(), q = v_zero();
+    for (int64_t row = first; row < stop; row++) {
+        int64_t i = row * a->c + c;
+        vf centred = load_part(a->x, i, n, type) - k.mean;
+        vf g = passed(a, &k, centred, load_part(dy, i, n, type));
+        s += g;
+        q += g * centred;
+    }
+    add_to_double(sums + c, s, n);
+    add_to_double(sums + a->c + c, q * k.rstd, n);
 }
 
 INLINE void grad_sums_as(const struct batchnorm *a, const void *dy, double *sums, int64_t begin, int64_t end,
                          const enum dtype type) {
-    for (int64_t first = begin; first < end; first += RUN) {
-        int64_t stop = first + RUN < end ? first + RUN : end;
-        for (int64_t c = 0; c < a->c; c += VL) {
-            vf s = v_zero(), q = v_zero();
-            for (int64_t row = first; row < stop; row++) {
-                if (!taken(a, row)) continue;
-                vf xhat, g = masked_grad(a, dy, row * a->c + c, c, a->c - c, &xhat, type);
-                s += g;
-                q += g * xhat;
-            }
-            add_to_double(sums + c, s, a->c - c);
-            add_to_double(sums + a->c + c, q, a->c - c);
-        }
+    bool keep;
+    for (int64_t first = begin, stop; first < end; first = stop) {
+        stop = block_end(a, first, end, &keep);
+        if (!keep) continue;
+#define BODY(n) grad_sums_block(a, dy, sums, first, stop, c, n, type)
+        FOR_CHANNELS(a, BODY);
+#undef BODY
     }
 }
 
@@ -110,33 +168,33 @@ void SIMD_NAME(kernel_batchnorm_grad_sums)(const void *arguments, int64_t begin,
         grad_sums_as(a, args->dy, sums, begin, end, DTYPE_BF16);
 }
 
-INLINE vf mean_of(const double *sums, double inverse_count, int64_t n) {
-    if (n >= VL) {
-        vd s;
-        memcpy(&s, sums, sizeof s);
-        return __builtin_convertvector(s * inverse_count, vf);
+/* dx = factor (g - mean g - xhat mean(g xhat)) */
+INLINE void grad_apply_block(const struct batchnorm_arguments *args, int64_t first, int64_t stop, bool keep,
+                             int64_t c, int64_t n, const enum dtype type) {
+    const struct batchnorm *a = args->a;
+    struct channels k = channels_at(a, c);
+    vf mean_g = v_zero(), slope = v_zero();
+    if (args->grad_sums) {
+        mean_g = mean_of(args->grad_sums + c, args->inverse_count, n);
+        slope = mean_of(args->grad_sums + a->c + c, args->inverse_count, n) * k.rstd;
     }
-    float t[VL] = {0};
-    for (int64_t i = 0; i < n; i++) t[i] = (float)(sums[i] * inverse_count);
-    return v_load(t);
+    for (int64_t row = first; row < stop; row++) {
+        int64_t i = row * a->c + c;
+        vf centred = load_part(a->x, i, n, type) - k.mean;
+        vf g = passed(a, &k, centred, load_part(args->dy, i, n, type));
+        vf dx = k.factor * (g - mean_g - centred * slope);
+        store_part(args->out, i, keep ? dx : v_zero(), n, type);
+    }
 }
 
 INLINE void grad_apply_as(const struct batchnorm_arguments *args, int64_t begin, int64_t end,
                           const enum dtype type) {
-    const struct batchnorm *a = args->a;
-    for (int64_t row = begin; row < end; row++) {
-        bool keep = taken(a, row);
-        for (int64_t c = 0; c < a->c; c += VL) {
-            int64_t n = a->c - c, i = row * a->c + c;
-            vf xhat, g = masked_grad(a, args->dy, i, c, n, &xhat, type);
-            vf factor = load_part(a->rstd, c, n, DTYPE_F32) * load_part(a->weight, c, n, DTYPE_F32);
-            if (args->grad_sums) {
-                vf m1 = mean_of(args->grad_sums + c, args->inverse_count, n);
-                vf m2 = mean_of(args->grad_sums + a->c + c, args->inverse_count, n);
-                g = g - m1 - xhat * m2;
-            }
-            store_part(args->out, i, keep ? factor * g : v_zero(), n, type);
-        }
+    bool keep;
+    for (int64_t first = begin, stop; first < end; first = stop) {
+        stop = block_end(args->a, first, end, &keep);
+#define BODY(n) grad_apply_block(args, first, stop, keep, c, n, type)
+        FOR_CHANNELS(args->a, BODY);
+#undef BODY
     }
 }
 

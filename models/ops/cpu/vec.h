@@ -161,7 +161,12 @@ INLINE vf load_part(const void *p, int64_t i, int64_t n, const enum dtype type) 
     if (n >= VL) return load_as(p, i, type);
     if (type == DTYPE_F32) return v_load_n((const float *)p + i, n);
     vh h = {0};
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+    __m256i part = _mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), (const uint16_t *)p + i);
+    memcpy(&h, &part, sizeof h);
+#else
     for (int64_t j = 0; j < n; j++) h[j] = ((const uint16_t *)p)[i + j];
+#endif
     return v_from_bf16(h);
 }
 
@@ -175,7 +180,13 @@ INLINE void store_part(void *p, int64_t i, vf v, int64_t n, const enum dtype typ
         return;
     }
     vh h = v_to_bf16(v);
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+    __m256i part;
+    memcpy(&part, &h, sizeof part);
+    _mm256_mask_storeu_epi16((uint16_t *)p + i, (__mmask16)((1u << n) - 1), part);
+#else
     for (int64_t j = 0; j < n; j++) ((uint16_t *)p)[i + j] = h[j];
+#endif
 }
 
 /* ---- functions ---- */
