@@ -62,7 +62,6 @@ struct onednn {
     dnnl_stream_t stream;
     void *scratchpad; /* shared by all primitives: they run one after another */
     size_t scratchpad_bytes;
-    const struct primitive *last;
     struct primitive *buckets[N_BUCKETS];
 };
 
@@ -126,7 +125,19 @@ void onednn_close(struct onednn *o) {
     free(o);
 }
 
-const char *onednn_last_implementation(const struct onednn *o) { return o->last ? o->last->implementation : ""; }
+int64_t onednn_n_primitives(const struct onednn *o) {
+    int64_t n = 0;
+    for (int i = 0; i < N_BUCKETS; i++)
+        for (const struct primitive *p = o->buckets[i]; p; p = p->next) n++;
+    return n;
+}
+
+const char *onednn_reference_primitive(const struct onednn *o) {
+    for (int i = 0; i < N_BUCKETS; i++)
+        for (const struct primitive *p = o->buckets[i]; p; p = p->next)
+            if (strstr(p->implementation, "ref")) return p->implementation;
+    return NULL;
+}
 
 static uint32_t key_bucket(const struct key *key) {
     uint64_t h = 0;
@@ -182,7 +193,6 @@ static status_t primitive_run(struct onednn *o, struct primitive *p, void *const
         void *pointer = i < n_pointers ? pointers[i] : o->scratchpad;
         DNNL_TRY(dnnl_memory_set_data_handle(p->arguments[i].memory, pointer), "set_data_handle");
     }
-    o->last = p;
     DNNL_TRY(dnnl_primitive_execute(p->primitive, o->stream, p->n_arguments, p->arguments), p->implementation);
     return STATUS_OK;
 }

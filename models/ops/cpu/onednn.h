@@ -33,8 +33,10 @@ struct matmul {
 
 status_t onednn_matmul(struct onednn *o, const struct matmul *a);
 
-/* Name of oneDNN's implementation for the primitive used last ("brg:avx512_core", "ref:any"); "" before the first. */
-const char *onednn_last_implementation(const struct onednn *o);
+/* Primitives made so far, and the name of the first among them that runs oneDNN's reference code ("ref:any"), which is
+ * a hundred times slower than its kernels; NULL: none. For tests. */
+int64_t onednn_n_primitives(const struct onednn *o);
+const char *onednn_reference_primitive(const struct onednn *o);
 
 /* "2.6.3" */
 const char *onednn_version_text(void);
