@@ -1,5 +1,5 @@
 # marrs_dist: GNU make. "make help" lists the targets, "make info" what was found on this machine.
-# Settings: CC MPICC SAN=1 DEBUG=1 V=1 PREFIX DESTDIR search=WORD GOLDEN=DIR RANKS=N CFLAGS LDFLAGS
+# Settings: CC MPICC SAN=1 DEBUG=1 V=1 PREFIX DESTDIR search=WORD GOLDEN=DIR RANKS=N CFLAGS LDFLAGS, ONEDNN_HOME=DIR (a oneDNN in DIR/include, DIR/lib)
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := all
@@ -44,9 +44,9 @@ SANFLAGS := $(if $(SAN),-fsanitize=address$(comma)undefined -fno-sanitize-recove
 WARN += $(if $(findstring mpich,$(MPICC)),-Wno-stringop-overflow)
 CPPFLAGS += -I. -isystem /usr/include/hdf5/serial -D_GNU_SOURCE -DMARRS_VERSION='"$(VERSION)"' \
   $(if $(filter libwebp,$(FOUND)),-DHAVE_WEBP)
-CFLAGS_ALL := -std=c17 $(OPT) -fopenmp -fPIC -fno-math-errno $(WARN) $(SANFLAGS) \
+CFLAGS_ALL := -std=c17 $(if $(ONEDNN_HOME),-isystem $(ONEDNN_HOME)/include) $(OPT) -fopenmp -fPIC -fno-math-errno $(WARN) $(SANFLAGS) \
   $(patsubst -I%,-isystem %,$(shell pkg-config --cflags $(PACKAGES) $(FOUND) 2>/dev/null)) $(CFLAGS)
-LIBS := $(shell pkg-config --libs $(PACKAGES) $(FOUND) 2>/dev/null) -ldnnl -lm -lpthread -ldl
+LIBS := $(shell pkg-config --libs $(PACKAGES) $(FOUND) 2>/dev/null) $(if $(ONEDNN_HOME),-L$(ONEDNN_HOME)/lib -Wl$(comma)-rpath$(comma)$(ONEDNN_HOME)/lib) -ldnnl -lm -lpthread -ldl
 LINK_FLAGS := -rdynamic -fopenmp $(SANFLAGS) $(LDFLAGS)
 
 # Objects lie in a folder named after everything that changes them.
