@@ -1,5 +1,7 @@
 #include "models/ops/ops.h"
 
+#include <string.h>
+
 status_t host_mask_sum(struct backend *be, const uint8_t *mask, int64_t n, double *sum) {
     (void)be;
     int64_t kept = 0;
@@ -28,5 +30,13 @@ status_t host_pseudo_unpack(struct backend *be, const struct pseudo_label *in, i
         label[i] = in[i].label;
         mask[i] = in[i].confidence > threshold;
     }
+    return STATUS_OK;
+}
+
+status_t host_gather_rows(struct backend *be, void *dst, const void *src, size_t row_bytes, int64_t n,
+                          const int32_t *host_index) {
+    (void)be;
+    for (int64_t i = 0; i < n; i++)
+        memcpy((char *)dst + (size_t)i * row_bytes, (const char *)src + (size_t)host_index[i] * row_bytes, row_bytes);
     return STATUS_OK;
 }

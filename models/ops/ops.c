@@ -47,6 +47,7 @@ status_t ops_check(const struct ops *ops) {
     REQUIRED(mean_scale);
     REQUIRED(pseudo_pack);
     REQUIRED(pseudo_unpack);
+    REQUIRED(gather_rows);
     REQUIRED(sgd);
     REQUIRED(adamw);
     REQUIRED(square_sum);

@@ -386,6 +386,9 @@ struct ops {
     /* label (n), mask (n) = confidence > threshold, of received messages. */
     status_t (*pseudo_unpack)(struct backend *be, const struct pseudo_label *in, int64_t n, float threshold,
                               int32_t *label, uint8_t *mask);
+    /* dst (n) = rows host_index[i] of src, row_bytes each; host_index (n) host memory, not needed after the call. */
+    status_t (*gather_rows)(struct backend *be, void *dst, const void *src, size_t row_bytes, int64_t n,
+                            const int32_t *host_index);
 
     /* Optimisers. */
     status_t (*sgd)(struct backend *be, const struct optimiser_step *a);
@@ -409,6 +412,8 @@ status_t host_pseudo_pack(struct backend *be, const int32_t *label, const float 
                           struct pseudo_label *out);
 status_t host_pseudo_unpack(struct backend *be, const struct pseudo_label *in, int64_t n, float threshold,
                             int32_t *label, uint8_t *mask);
+status_t host_gather_rows(struct backend *be, void *dst, const void *src, size_t row_bytes, int64_t n,
+                          const int32_t *host_index);
 
 /* Every required slot filled? STATUS_INTERNAL names the first empty one. Called at start-up. */
 status_t ops_check(const struct ops *ops);

@@ -55,6 +55,7 @@ const struct ops ops_cpu = {
     .square_sum = cpu_square_sum,
     .clip_factor = cpu_clip_factor,
     .mask_sum = host_mask_sum,
+    .gather_rows = host_gather_rows,
     .mean_scale = host_mean_scale,
     .pseudo_pack = host_pseudo_pack,
     .pseudo_unpack = host_pseudo_unpack,

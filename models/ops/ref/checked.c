@@ -395,6 +395,7 @@ const struct ops ops_checked = {
     .column_sums = checked_column_sums,
     .centre = checked_centre,
     .mask_sum = checked_mask_sum,
+    .gather_rows = checked_gather_rows,
     .mean_scale = checked_mean_scale,
     .pseudo_pack = checked_pseudo_pack,
     .pseudo_unpack = checked_pseudo_unpack,

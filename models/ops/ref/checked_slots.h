@@ -26,6 +26,8 @@ status_t checked_column_sums(struct backend *be, const float *x, int64_t n, int6
 status_t checked_centre(struct backend *be, const float *x, int64_t n, int64_t d, const double *sums,
                         float *y);
 status_t checked_mask_sum(struct backend *be, const uint8_t *mask, int64_t n, double *sum);
+status_t checked_gather_rows(struct backend *be, void *dst, const void *src, size_t row_bytes, int64_t n,
+                             const int32_t *host_index);
 status_t checked_mean_scale(struct backend *be, float numerator, const double *denominator, float *out);
 status_t checked_pseudo_pack(struct backend *be, const int32_t *label, const float *confidence, int64_t n,
                              struct pseudo_label *out);

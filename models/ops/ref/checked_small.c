@@ -117,6 +117,16 @@ status_t checked_mask_sum(struct backend *be, const uint8_t *mask, int64_t n, do
     FORWARD(be, c, mask_sum(be->inner_be, mask, n, sum));
 }
 
+status_t checked_gather_rows(struct backend *be, void *dst, const void *src, size_t row_bytes, int64_t n,
+                             const int32_t *host_index) {
+    struct call c = {.operation = "gather_rows"};
+    int64_t n_src = 0;
+    for (int64_t i = 0; i < n; i++) n_src = host_index[i] >= n_src ? host_index[i] + 1 : n_src;
+    call_operand(&c, ROLE_IN, "src", OPERAND_BYTES, src, n_src * (int64_t)row_bytes);
+    call_operand(&c, ROLE_OUT, "dst", OPERAND_BYTES, dst, n * (int64_t)row_bytes);
+    FORWARD(be, c, gather_rows(be->inner_be, dst, src, row_bytes, n, host_index));
+}
+
 status_t checked_mean_scale(struct backend *be, float numerator, const double *denominator, float *out) {
     struct call c = {.operation = "mean_scale"};
     call_operand(&c, ROLE_IN, "denominator", OPERAND_F64, denominator, 1);

@@ -28,6 +28,6 @@
     .average_pool_forward = ref_average_pool_forward,                                                        \
     .average_pool_backward = ref_average_pool_backward, .cross_entropy = ref_cross_entropy,                  \
     .soft_cross_entropy = ref_soft_cross_entropy, .confidence = ref_confidence, .gemm = ref_gemm,            \
-    .column_sums = ref_column_sums, .centre = ref_centre, .mask_sum = host_mask_sum,                         \
+    .column_sums = ref_column_sums, .centre = ref_centre, .mask_sum = host_mask_sum, .gather_rows = host_gather_rows,                         \
     .mean_scale = host_mean_scale, .pseudo_pack = host_pseudo_pack, .pseudo_unpack = host_pseudo_unpack,     \
     .sgd = ref_sgd, .adamw = ref_adamw, .square_sum = ref_square_sum, .clip_factor = ref_clip_factor
