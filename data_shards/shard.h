@@ -65,6 +65,7 @@ const char *shard_class_name(const struct shard *shard, size_t k);
 const char *shard_id(const struct shard *shard, size_t i);
 int32_t shard_label(const struct shard *shard, size_t i);
 uint64_t shard_image_bytes(const struct shard *shard, size_t i);
+uint64_t shard_image_hash(const struct shard *shard, size_t i); /* as the shard has it, not computed */
 
 /* A byte buffer that grows and is used again. Zero-initialise; release `data` with free(). */
 struct shard_buffer {

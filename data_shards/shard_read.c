@@ -222,6 +222,10 @@ const char *shard_id(const struct shard *s, size_t i) {
 int32_t shard_label(const struct shard *s, size_t i) {
     return s->label[i];
 }
+uint64_t shard_image_hash(const struct shard *s, size_t i) {
+    return s->hash[i];
+}
+
 uint64_t shard_image_bytes(const struct shard *s, size_t i) {
     return s->offset[i + 1] - s->offset[i];
 }

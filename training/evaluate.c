@@ -51,28 +51,41 @@ static status_t note_model(struct run *run, const struct split *split, const cha
     return split == &run->data.unlabelled ? note_without_validation(run, phase, model, probabilities) : STATUS_OK;
 }
 
-static status_t evaluate_split(struct run *run, struct predictor *const *predictors, const char *phase,
-                               const struct split *split, const char *list) {
+status_t note_probabilities(struct run *run, const struct split *split, const char *phase, const float *all) {
+    const char *list = split == &run->data.unlabelled ? "unlabelled" : "validation";
     const size_t n = split->n * (size_t)run->data.n_classes;
-    float *one = memory_zeroed(n, sizeof *one), *sum = memory_zeroed(n, sizeof *sum);
-    status_t status = STATUS_OK;
-    CHECK_TO(done, one && sum, STATUS_NO_MEMORY, "out of memory for %zu predictions", split->n);
-    for (int32_t p = 0; p < run->n_peers; p++) {
-        const struct run_peer *peer = &run->peers[p];
-        if (peer->group) TRY_TO(done, predictor_run(predictors[p], peer->group, split, &peer->view, one));
-        TRY_TO(done, send_to_writer(run, p, one, n * sizeof *one));
-        if (!run->writes) continue;
-        for (size_t i = 0; i < n; i++) sum[i] += one[i];
-        TRY_TO(done, note_model(run, split, phase, peer->settings->name, list, one));
-    }
-    if (run->writes && run->n_peers > 1) TRY_TO(done, note_model(run, split, phase, "ensemble", list, sum));
-done:
-    free(one);
+    for (int32_t p = 0; p < run->n_peers; p++)
+        TRY(note_model(run, split, phase, run->peers[p].settings->name, list, all + (size_t)p * n));
+    if (run->n_peers < 2) return STATUS_OK;
+    float *sum = memory_zeroed(n, sizeof *sum);
+    CHECK(sum, STATUS_NO_MEMORY, "out of memory for %zu predictions", split->n);
+    for (int32_t p = 0; p < run->n_peers; p++)
+        for (size_t i = 0; i < n; i++) sum[i] += all[(size_t)p * n + i];
+    const status_t status = note_model(run, split, phase, "ensemble", list, sum);
     free(sum);
     return status;
 }
 
+/* Every peer's probabilities reach rank 0, which notes what they are worth. */
+static status_t evaluate_split(struct run *run, struct predictor *const *predictors, const char *phase,
+                               const struct split *split) {
+    const size_t n = split->n * (size_t)run->data.n_classes;
+    float *all = memory_zeroed((size_t)run->n_peers * n, sizeof *all);
+    CHECK(all, STATUS_NO_MEMORY, "out of memory for %zu predictions", split->n);
+    status_t status = STATUS_OK;
+    for (int32_t p = 0; p < run->n_peers; p++) {
+        const struct run_peer *peer = &run->peers[p];
+        float *mine = all + (size_t)p * n;
+        if (peer->group) TRY_TO(done, predictor_run(predictors[p], peer->group, split, &peer->view, mine));
+        TRY_TO(done, send_to_writer(run, p, mine, n * sizeof *mine));
+    }
+    if (run->writes) status = note_probabilities(run, split, phase, all);
+done:
+    free(all);
+    return status;
+}
+
 status_t evaluate_peers(struct run *run, struct predictor *const *predictors, const char *phase) {
-    TRY(evaluate_split(run, predictors, phase, &run->data.validation, "validation"));
-    return evaluate_split(run, predictors, phase, &run->data.unlabelled, "unlabelled");
+    TRY(evaluate_split(run, predictors, phase, &run->data.validation));
+    return evaluate_split(run, predictors, phase, &run->data.unlabelled);
 }

@@ -32,4 +32,7 @@ void count_confusion(const float *probabilities, const struct split *split, int3
  * nothing to disk. Collective over the world. */
 status_t evaluate_peers(struct run *run, struct predictor *const *predictors, const char *phase);
 
+/* The same from probabilities (peers,n,K) of one of the run's lists (validation or unlabelled); rank 0 only. */
+status_t note_probabilities(struct run *run, const struct split *split, const char *phase, const float *all);
+
 #endif

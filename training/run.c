@@ -159,7 +159,9 @@ static status_t stage_is_done(struct run *run, enum stage stage, bool *done) {
 }
 
 status_t run_stages(struct run *run) {
-    static status_t (*const stages[])(struct run *) = {[STAGE_COTRAIN] = stage_cotrain,
+    static status_t (*const stages[])(struct run *) = {[STAGE_FEATURES] = stage_features,
+                                                       [STAGE_HEADS] = stage_heads,
+                                                       [STAGE_COTRAIN] = stage_cotrain,
                                                        [STAGE_DISTIL] = stage_distil};
     const struct stage_list *list = &run->settings->stages;
     for (int32_t i = 0; i < list->n; i++) {
