@@ -19,30 +19,40 @@ const char *augment_op_name(enum augment_op op) {
 }
 
 double augment_argument(enum augment_op op, int32_t level, int32_t sign, int32_t height, int32_t width) {
+    const int32_t bits = level * 4 / 10 + 4, degrees = level * 30 / 10, threshold = 256 - level * 256 / 10;
     switch (op) {
     case AUGMENT_BRIGHTNESS:
     case AUGMENT_COLOR:
     case AUGMENT_CONTRAST:
-    case AUGMENT_SHARPNESS: return level * 0.9 / 10 + 0.05;
-    case AUGMENT_POSTERIZE: return level * 4 / 10 + 4;
-    case AUGMENT_ROTATE: return sign * (level * 30 / 10);
+    case AUGMENT_SHARPNESS:
+        return level * 0.9 / 10 + 0.05;
+    case AUGMENT_POSTERIZE:
+        return bits;
+    case AUGMENT_ROTATE:
+        return sign * degrees;
     case AUGMENT_SHEAR_X:
-    case AUGMENT_SHEAR_Y: return sign * (level * 0.3 / 10);
-    case AUGMENT_SOLARIZE: return 256 - level * 256 / 10;
-    case AUGMENT_TRANSLATE_X: return trunc(sign * (level * 0.3 / 10) * width);
-    case AUGMENT_TRANSLATE_Y: return trunc(sign * (level * 0.3 / 10) * height);
+    case AUGMENT_SHEAR_Y:
+        return sign * (level * 0.3 / 10);
+    case AUGMENT_SOLARIZE:
+        return threshold;
+    case AUGMENT_TRANSLATE_X:
+        return trunc(sign * (level * 0.3 / 10) * width);
+    case AUGMENT_TRANSLATE_Y:
+        return trunc(sign * (level * 0.3 / 10) * height);
     case AUGMENT_AUTO_CONTRAST:
     case AUGMENT_EQUALIZE:
     case AUGMENT_IDENTITY:
-    case AUGMENT_N_OPS: break;
+    case AUGMENT_N_OPS:
+        break;
     }
     return 0;
 }
 
-/* ---- by table ------------------------------------------------------------------------------------------------ */
+/* ---- by table -------------------------------------------------------------------------------------- */
 
 static void count_values(const struct image *image, uint32_t histogram[3][256]) {
-    static const size_t stride = 6; /* two histograms in turn, for equal neighbours would wait for each other */
+    /* Two histograms in turn, for equal neighbours would wait for each other. */
+    static const size_t stride = 6;
     uint32_t odd[3][256] = {0};
     memset(histogram, 0, 3 * sizeof histogram[0]);
     const size_t n = image_n_bytes(image);
@@ -107,15 +117,18 @@ static void by_table(struct image *image, void (*make)(const uint32_t histogram[
     }
 }
 
-/* ---- geometry ------------------------------------------------------------------------------------------------ */
+/* ---- geometry -------------------------------------------------------------------------------------- */
 
-/* The pixel (x, y) of the result shows the source at (a x' + b y' + c, d x' + e y' + f), x' = x + 1/2, y' = y + 1/2. */
+/* The pixel (x, y) of the result shows the source at (a x' + b y' + c, d x' + e y' + f), x' = x + 1/2, y' = y
+ * + 1/2. */
 struct affine {
     double a, b, c, d, e, f;
 };
 
 /* 16.16 fixed point. */
-static int32_t fixed(double v) { return (int32_t)floor(v * 65536.0 + 0.5); }
+static int32_t fixed(double v) {
+    return (int32_t)floor(v * 65536.0 + 0.5);
+}
 
 /* The row of the result that shows `in` moved sideways: out(x) = in(x + shift), black outside. */
 static void shifted_row(const uint8_t *in, int32_t width, int32_t shift, uint8_t *out) {
@@ -137,8 +150,8 @@ static void sampled_row(const struct image *in, int32_t u, int32_t v, int32_t du
     }
 }
 
-/* Nearest source pixel, black outside. As in Pillow each of the six numbers is rounded to fixed point, and then
- * they are added up. */
+/* Nearest source pixel, black outside. As in Pillow each of the six numbers is rounded to fixed point, and
+ * then they are added up. */
 static status_t transform(struct image *image, struct image *scratch, struct affine m) {
     CHECK(image->width < 1 << 13 && image->height < 1 << 13, STATUS_INTERNAL,
           "geometric operations take sides below 8192 pixels");
@@ -174,15 +187,20 @@ static struct affine rotation(double degrees, int32_t height, int32_t width) {
     double turned = fmod(degrees, 360.0);
     if (turned < 0) turned += 360.0;
     const double angle = -(turned * (3.14159265358979323846 / 180.0));
-    const double cosine = round_15(cos(angle)), sine = round_15(sin(angle)), minus_sine = round_15(-sin(angle));
+    const double cosine = round_15(cos(angle)), sine = round_15(sin(angle)),
+                 minus_sine = round_15(-sin(angle));
     const double cx = width / 2.0, cy = height / 2.0;
     return (struct affine){
-        .a = cosine, .b = sine, .c = cosine * -cx + sine * -cy + cx,
-        .d = minus_sine, .e = cosine, .f = minus_sine * -cx + cosine * -cy + cy,
+        .a = cosine,
+        .b = sine,
+        .c = cosine * -cx + sine * -cy + cx,
+        .d = minus_sine,
+        .e = cosine,
+        .f = minus_sine * -cx + cosine * -cy + cy,
     };
 }
 
-/* ---- enhancement --------------------------------------------------------------------------------------------- */
+/* ---- enhancement ----------------------------------------------------------------------------------- */
 
 static void contrast(struct image *image, float factor) {
     const size_t n_pixels = (size_t)image->height * (size_t)image->width;
@@ -212,11 +230,11 @@ static void posterize(struct image *image, int32_t bits) {
     for (size_t i = 0; i < n; i++) image->data[i] &= mask;
 }
 
-/* ---- all of them --------------------------------------------------------------------------------------------- */
+/* ---- all of them ----------------------------------------------------------------------------------- */
 
 static status_t check_argument(enum augment_op op, double argument) {
-    const bool is_factor = op == AUGMENT_BRIGHTNESS || op == AUGMENT_COLOR || op == AUGMENT_CONTRAST ||
-                           op == AUGMENT_SHARPNESS;
+    const bool is_factor =
+        op == AUGMENT_BRIGHTNESS || op == AUGMENT_COLOR || op == AUGMENT_CONTRAST || op == AUGMENT_SHARPNESS;
     CHECK(!is_factor || (argument >= 0 && argument <= 1), STATUS_INTERNAL, "%s by %g: not in 0..1", names[op],
           argument);
     CHECK(op != AUGMENT_POSTERIZE || (argument >= 1 && argument <= 8), STATUS_INTERNAL,
@@ -226,26 +244,48 @@ static status_t check_argument(enum augment_op op, double argument) {
 }
 
 status_t augment_apply(enum augment_op op, double argument, struct image *image, struct image *scratch) {
-    CHECK((unsigned)op < AUGMENT_N_OPS && image->data, STATUS_INTERNAL, "augment_apply: no such operation or image");
+    CHECK((unsigned)op < AUGMENT_N_OPS && image->data, STATUS_INTERNAL,
+          "augment_apply: no such operation or image");
     TRY(check_argument(op, argument));
     const size_t n_bytes = image_n_bytes(image);
     const float factor = (float)argument;
     switch (op) {
-    case AUGMENT_AUTO_CONTRAST: by_table(image, autocontrast_table); break;
-    case AUGMENT_EQUALIZE: by_table(image, equalize_table); break;
-    case AUGMENT_BRIGHTNESS: SIMD_PICK(blend_constant)(image->data, n_bytes, 0, factor); break;
-    case AUGMENT_COLOR: SIMD_PICK(blend_luma)(image->data, n_bytes / 3, factor); break;
-    case AUGMENT_CONTRAST: contrast(image, factor); break;
-    case AUGMENT_SHARPNESS: return sharpness(image, scratch, factor);
-    case AUGMENT_POSTERIZE: posterize(image, (int32_t)argument); break;
-    case AUGMENT_SOLARIZE: SIMD_PICK(solarize)(image->data, n_bytes, (int32_t)argument); break;
-    case AUGMENT_ROTATE: return transform(image, scratch, rotation(argument, image->height, image->width));
-    case AUGMENT_SHEAR_X: return transform(image, scratch, (struct affine){.a = 1, .b = argument, .e = 1});
-    case AUGMENT_SHEAR_Y: return transform(image, scratch, (struct affine){.a = 1, .d = argument, .e = 1});
-    case AUGMENT_TRANSLATE_X: return transform(image, scratch, (struct affine){.a = 1, .c = argument, .e = 1});
-    case AUGMENT_TRANSLATE_Y: return transform(image, scratch, (struct affine){.a = 1, .e = 1, .f = argument});
+    case AUGMENT_AUTO_CONTRAST:
+        by_table(image, autocontrast_table);
+        break;
+    case AUGMENT_EQUALIZE:
+        by_table(image, equalize_table);
+        break;
+    case AUGMENT_BRIGHTNESS:
+        SIMD_PICK(blend_constant)(image->data, n_bytes, 0, factor);
+        break;
+    case AUGMENT_COLOR:
+        SIMD_PICK(blend_luma)(image->data, n_bytes / 3, factor);
+        break;
+    case AUGMENT_CONTRAST:
+        contrast(image, factor);
+        break;
+    case AUGMENT_SHARPNESS:
+        return sharpness(image, scratch, factor);
+    case AUGMENT_POSTERIZE:
+        posterize(image, (int32_t)argument);
+        break;
+    case AUGMENT_SOLARIZE:
+        SIMD_PICK(solarize)(image->data, n_bytes, (int32_t)argument);
+        break;
+    case AUGMENT_ROTATE:
+        return transform(image, scratch, rotation(argument, image->height, image->width));
+    case AUGMENT_SHEAR_X:
+        return transform(image, scratch, (struct affine){.a = 1, .b = argument, .e = 1});
+    case AUGMENT_SHEAR_Y:
+        return transform(image, scratch, (struct affine){.a = 1, .d = argument, .e = 1});
+    case AUGMENT_TRANSLATE_X:
+        return transform(image, scratch, (struct affine){.a = 1, .c = argument, .e = 1});
+    case AUGMENT_TRANSLATE_Y:
+        return transform(image, scratch, (struct affine){.a = 1, .e = 1, .f = argument});
     case AUGMENT_IDENTITY:
-    case AUGMENT_N_OPS: break;
+    case AUGMENT_N_OPS:
+        break;
     }
     return STATUS_OK;
 }
@@ -255,10 +295,12 @@ void augment_cutout(struct image *image, double x, double y, int32_t size) {
     const int32_t half = size / 2, w = image->width, h = image->height;
     const int32_t left = (int32_t)fmax(0, x - half), top = (int32_t)fmax(0, y - half);
     /* The right and the bottom edge are inclusive, so these ends are one more. */
-    const int32_t right_end = left + size < w ? left + size + 1 : w, bottom_end = top + size < h ? top + size + 1 : h;
+    const int32_t right_end = left + size < w ? left + size + 1 : w,
+                  bottom_end = top + size < h ? top + size + 1 : h;
     if (right_end <= left) return;
     for (int32_t row = top; row < bottom_end; row++)
-        memset(image->data + 3 * ((size_t)row * (size_t)w + (size_t)left), 127, 3 * (size_t)(right_end - left));
+        memset(image->data + 3 * ((size_t)row * (size_t)w + (size_t)left), 127,
+               3 * (size_t)(right_end - left));
 }
 
 struct augment_draw augment_draw(struct rng_key key, int32_t n, int32_t m) {

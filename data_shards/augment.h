@@ -38,18 +38,19 @@ enum {
 /* "AutoContrast", ...; NULL outside the list. Static storage. */
 const char *augment_op_name(enum augment_op op);
 
-/* The argument of `op` at `level` (0 .. 10; drawn levels are 1 .. m-1) on a height x width image: the factor of
- * the enhancements, bits, signed degrees, signed shear, threshold, signed pixels; 0 for the operations without
- * one. `sign` is +1 or -1 and counts only where the operation has a direction. */
+/* The argument of `op` at `level` (0 .. 10; drawn levels are 1 .. m-1) on a height x width image: the factor
+ * of the enhancements, bits, signed degrees, signed shear, threshold, signed pixels; 0 for the operations
+ * without one. `sign` is +1 or -1 and counts only where the operation has a direction. */
 double augment_argument(enum augment_op op, int32_t level, int32_t sign, int32_t height, int32_t width);
 
-/* Apply one operation in place; `scratch` is used by those that need a second image, which then changes places
- * with `image`. Bits outside 1..8 and factors outside 0..1 give STATUS_INTERNAL; STATUS_NO_MEMORY. */
+/* Apply one operation in place; `scratch` is used by those that need a second image, which then changes
+ * places with `image`. Bits outside 1..8 and factors outside 0..1 give STATUS_INTERNAL; STATUS_NO_MEMORY. */
 status_t augment_apply(enum augment_op op, double argument, struct image *image, struct image *scratch);
 
 /* Fill with grey (127,127,127) the columns left .. right and the rows top .. bottom, all *inclusive*, where
- * left = int(max(0, x - size/2)), right = int(min(W, left + size)), rows likewise: size + 1 pixels a side, moved
- * inside at the left and the top, cut at the right and the bottom. x in [0, W), y in [0, H); size 0: nothing. */
+ * left = int(max(0, x - size/2)), right = int(min(W, left + size)), rows likewise: size + 1 pixels a side,
+ * moved inside at the left and the top, cut at the right and the bottom. x in [0, W), y in [0, H); size 0:
+ * nothing. */
 void augment_cutout(struct image *image, double x, double y, int32_t size);
 
 /* What RandAugment draws for one view. */

@@ -13,7 +13,8 @@ enum image_format decode_format(const uint8_t *bytes, size_t n_bytes) {
     static const uint8_t png[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
     if (n_bytes >= 3 && bytes[0] == 0xff && bytes[1] == 0xd8 && bytes[2] == 0xff) return IMAGE_JPEG;
     if (n_bytes >= sizeof png && memcmp(bytes, png, sizeof png) == 0) return IMAGE_PNG;
-    if (n_bytes >= 12 && memcmp(bytes, "RIFF", 4) == 0 && memcmp(bytes + 8, "WEBP", 4) == 0) return IMAGE_WEBP;
+    if (n_bytes >= 12 && memcmp(bytes, "RIFF", 4) == 0 && memcmp(bytes + 8, "WEBP", 4) == 0)
+        return IMAGE_WEBP;
     return IMAGE_UNKNOWN;
 }
 
@@ -35,10 +36,17 @@ status_t decode_check_sides(uint32_t height, uint32_t width, size_t n_bytes, uin
 status_t decode_probe(const uint8_t *bytes, size_t n_bytes, struct image_info *out) {
     struct image_info info = {.format = decode_format(bytes, n_bytes)};
     switch (info.format) {
-    case IMAGE_JPEG: TRY(decode_jpeg_probe(bytes, n_bytes, &info.height, &info.width)); break;
-    case IMAGE_PNG: TRY(decode_png_probe(bytes, n_bytes, &info.height, &info.width)); break;
-    case IMAGE_WEBP: TRY(decode_webp_probe(bytes, n_bytes, &info.height, &info.width)); break;
-    case IMAGE_UNKNOWN: return unknown_format(n_bytes);
+    case IMAGE_JPEG:
+        TRY(decode_jpeg_probe(bytes, n_bytes, &info.height, &info.width));
+        break;
+    case IMAGE_PNG:
+        TRY(decode_png_probe(bytes, n_bytes, &info.height, &info.width));
+        break;
+    case IMAGE_WEBP:
+        TRY(decode_webp_probe(bytes, n_bytes, &info.height, &info.width));
+        break;
+    case IMAGE_UNKNOWN:
+        return unknown_format(n_bytes);
     }
     *out = info;
     return STATUS_OK;
@@ -46,10 +54,14 @@ status_t decode_probe(const uint8_t *bytes, size_t n_bytes, struct image_info *o
 
 status_t decode_image(const uint8_t *bytes, size_t n_bytes, struct image *out) {
     switch (decode_format(bytes, n_bytes)) {
-    case IMAGE_JPEG: return decode_jpeg(bytes, n_bytes, out);
-    case IMAGE_PNG: return decode_png(bytes, n_bytes, out);
-    case IMAGE_WEBP: return decode_webp(bytes, n_bytes, out);
-    case IMAGE_UNKNOWN: break;
+    case IMAGE_JPEG:
+        return decode_jpeg(bytes, n_bytes, out);
+    case IMAGE_PNG:
+        return decode_png(bytes, n_bytes, out);
+    case IMAGE_WEBP:
+        return decode_webp(bytes, n_bytes, out);
+    case IMAGE_UNKNOWN:
+        break;
     }
     return unknown_format(n_bytes);
 }

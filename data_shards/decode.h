@@ -1,12 +1,14 @@
 /* Encoded files -> RGB pixels, byte for byte what Pillow's Image.open(..).convert("RGB") gives.
  *
- * JPEG: grey, YCbCr, RGB, CMYK and YCCK (Adobe's inverted inks), accurate DCT and smooth upsampling. PNG: all colour
- * types and depths; alpha and transparency are dropped, 16-bit grey is clipped to 255, other 16-bit samples keep their
- * high byte. WebP where the library is built in (decode_has_webp()). EXIF orientation is not applied.
+ * JPEG: grey, YCbCr, RGB, CMYK and YCCK (Adobe's inverted inks), accurate DCT and smooth upsampling. PNG: all
+ * colour types and depths; alpha and transparency are dropped, 16-bit grey is clipped to 255, other 16-bit
+ * samples keep their high byte. WebP where the library is built in (decode_has_webp()). EXIF orientation is
+ * not applied.
  *
- * All functions are thread-safe and keep nothing between calls. Every kind of damage gives STATUS_BAD_DATA with
- * a message that says what is wrong but not in which file: the caller adds that with status_context(). As in
- * Pillow, a JPEG that ends early is an error; one with damaged entropy-coded data inside may give pixels. */
+ * All functions are thread-safe and keep nothing between calls. Every kind of damage gives STATUS_BAD_DATA
+ * with a message that says what is wrong but not in which file: the caller adds that with status_context().
+ * As in Pillow, a JPEG that ends early is an error; one with damaged entropy-coded data inside may give
+ * pixels. */
 #ifndef DATA_SHARDS_DECODE_H
 #define DATA_SHARDS_DECODE_H
 

@@ -13,8 +13,8 @@ status_t decode_png(const uint8_t *bytes, size_t n_bytes, struct image *out);
 status_t decode_webp_probe(const uint8_t *bytes, size_t n_bytes, int32_t *height, int32_t *width);
 status_t decode_webp(const uint8_t *bytes, size_t n_bytes, struct image *out);
 
-/* STATUS_BAD_DATA unless a header's sides are ones that image_reshape() takes and a file of n_bytes can hold so many
- * pixels at `max_pixels_per_byte`: so a small damaged or malicious file cannot ask for a gigabyte. */
+/* STATUS_BAD_DATA unless a header's sides are ones that image_reshape() takes and a file of n_bytes can hold
+ * so many pixels at `max_pixels_per_byte`: so a small damaged or malicious file cannot ask for a gigabyte. */
 status_t decode_check_sides(uint32_t height, uint32_t width, size_t n_bytes, uint32_t max_pixels_per_byte);
 
 #endif

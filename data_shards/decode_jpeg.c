@@ -38,8 +38,8 @@ static void on_error(j_common_ptr common) {
     fail(reader, common->err->msg_code == JERR_OUT_OF_MEMORY ? STATUS_NO_MEMORY : STATUS_BAD_DATA, message);
 }
 
-/* Warnings about damaged data are passed over as Pillow does, but not that the data have come to an end, where
- * libjpeg would fill the rest with grey. */
+/* Warnings about damaged data are passed over as Pillow does, but not that the data have come to an end,
+ * where libjpeg would fill the rest with grey. */
 static void on_message(j_common_ptr common, int level) {
     if (level < 0 && common->err->msg_code == JWRN_JPEG_EOF)
         fail(common->client_data, STATUS_BAD_DATA, "the file ends early");
@@ -50,7 +50,9 @@ static void on_progress(j_common_ptr common) {
     if (reader->jpeg.input_scan_number > MAX_SCANS) fail(reader, STATUS_BAD_DATA, "more than 500 scans");
 }
 
-static void ignore_output(j_common_ptr common) { (void)common; }
+static void ignore_output(j_common_ptr common) {
+    (void)common;
+}
 
 /* Ready to read a header; errors jump to reader->jump. */
 static void start(struct reader *reader, const uint8_t *bytes, size_t n_bytes) {
@@ -134,11 +136,13 @@ status_t decode_jpeg(const uint8_t *bytes, size_t n_bytes, struct image *out) {
     start(&reader, bytes, n_bytes);
     struct jpeg_decompress_struct *jpeg = &reader.jpeg;
     status_t status = check_sides(jpeg, n_bytes);
-    if (status == STATUS_OK) status = image_reshape(out, (int32_t)jpeg->image_height, (int32_t)jpeg->image_width);
+    if (status == STATUS_OK)
+        status = image_reshape(out, (int32_t)jpeg->image_height, (int32_t)jpeg->image_width);
     if (status != STATUS_OK) return finish(&reader, status);
     const int n_components = jpeg->num_components;
     if (n_components != 1 && n_components != 3 && n_components != 4)
-        return finish(&reader, FAIL(STATUS_BAD_DATA, "JPEG: %d colour components, not 1, 3 or 4", n_components));
+        return finish(&reader,
+                      FAIL(STATUS_BAD_DATA, "JPEG: %d colour components, not 1, 3 or 4", n_components));
     jpeg->out_color_space = n_components == 4 ? JCS_CMYK : JCS_RGB;
     jpeg_start_decompress(jpeg);
     if (n_components == 4)

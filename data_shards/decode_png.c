@@ -40,7 +40,9 @@ static void on_error(png_structp png, png_const_charp message) {
     longjmp(reader->jump, 1);
 }
 
-static void on_warning(png_structp png, png_const_charp message) { (void)png, (void)message; }
+static void on_warning(png_structp png, png_const_charp message) {
+    (void)png, (void)message;
+}
 
 static void *on_malloc(png_structp png, png_alloc_size_t n_bytes) {
     struct reader *reader = png_get_mem_ptr(png);
@@ -57,7 +59,8 @@ static void on_free(png_structp png, void *memory) {
 static void on_read(png_structp png, png_bytep to, size_t n_bytes) {
     struct reader *reader = png_get_io_ptr(png);
     if (n_bytes > reader->n_bytes - reader->position) {
-        if (reader->have_pixels) longjmp(reader->jump, 1); /* only the end mark is missing: fine, as in Pillow */
+        if (reader->have_pixels)
+            longjmp(reader->jump, 1); /* only the end mark is missing: fine, as in Pillow */
         png_error(png, "the file ends early");
     }
     memcpy(to, reader->bytes + reader->position, n_bytes);
@@ -95,21 +98,27 @@ static void read_layout(struct reader *reader, struct layout *out) {
     }
 }
 
-/* One grey sample (one byte where depth <= 8, big-endian 16 bits otherwise) to 8 bits: 16-bit grey is clipped;
- * with alpha it keeps its high byte. */
+/* One grey sample (one byte where depth <= 8, big-endian 16 bits otherwise) to 8 bits: 16-bit grey is
+ * clipped; with alpha it keeps its high byte. */
 static inline uint8_t grey_to_8(const uint8_t *sample, int depth, bool has_alpha) {
     switch (depth) {
-    case 1: return *sample ? 255 : 0;
-    case 2: return (uint8_t)(*sample * 85);
-    case 4: return (uint8_t)(*sample * 17);
-    case 8: return *sample;
-    default: return has_alpha || sample[0] == 0 ? sample[!has_alpha] : 255;
+    case 1:
+        return *sample ? 255 : 0;
+    case 2:
+        return (uint8_t)(*sample * 85);
+    case 4:
+        return (uint8_t)(*sample * 17);
+    case 8:
+        return *sample;
+    default:
+        return has_alpha || sample[0] == 0 ? sample[!has_alpha] : 255;
     }
 }
 
 /* n pixels of a row as in the file (packed samples spread to a byte each) -> RGB. */
 static void row_to_rgb(const struct layout *layout, const uint8_t *row, int32_t n, uint8_t *rgb) {
-    const size_t sample_bytes = layout->depth == 16 ? 2 : 1, pixel_bytes = sample_bytes * (size_t)layout->n_channels;
+    const size_t sample_bytes = layout->depth == 16 ? 2 : 1,
+                 pixel_bytes = sample_bytes * (size_t)layout->n_channels;
     const bool has_alpha = layout->n_channels % 2 == 0;
     for (int32_t i = 0; i < n; i++, row += pixel_bytes, rgb += 3) {
         if (layout->is_palette)
@@ -146,7 +155,7 @@ static void read_pixels(struct reader *reader, const struct layout *layout, int 
 static void read_file(struct reader *reader, struct image *out) {
     png_structp png = reader->png;
     png_set_read_fn(png, reader, on_read);
-    png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* the product has been checked */
+    png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);         /* the product has been checked */
     png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, NULL, -1); /* no profiles, texts, ... */
     png_read_info(png, reader->info);
     struct layout layout;
@@ -176,8 +185,8 @@ status_t decode_png(const uint8_t *bytes, size_t n_bytes, struct image *out) {
         if (reader.have_pixels && !reader.message[0]) return finish(&reader, STATUS_OK);
         return finish(&reader, FAIL(reader.status, "PNG: %s", reader.message));
     }
-    reader.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &reader, on_error, on_warning, &reader, on_malloc,
-                                          on_free);
+    reader.png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &reader, on_error, on_warning, &reader,
+                                          on_malloc, on_free);
     if (reader.png) reader.info = png_create_info_struct(reader.png);
     if (!reader.info) return finish(&reader, FAIL(STATUS_NO_MEMORY, "no memory for reading a PNG"));
     read_file(&reader, out);

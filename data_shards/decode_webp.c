@@ -4,7 +4,9 @@
 #ifdef HAVE_WEBP
 #include <webp/decode.h>
 
-bool decode_has_webp(void) { return true; }
+bool decode_has_webp(void) {
+    return true;
+}
 
 status_t decode_webp_probe(const uint8_t *bytes, size_t n_bytes, int32_t *height, int32_t *width) {
     WebPBitstreamFeatures features;
@@ -30,11 +32,14 @@ status_t decode_webp(const uint8_t *bytes, size_t n_bytes, struct image *out) {
 
 #else
 
-bool decode_has_webp(void) { return false; }
+bool decode_has_webp(void) {
+    return false;
+}
 
 status_t decode_webp_probe(const uint8_t *bytes, size_t n_bytes, int32_t *height, int32_t *width) {
     (void)bytes, (void)n_bytes, (void)height, (void)width;
-    return FAIL(STATUS_BAD_DATA, "WebP: this build has no libwebp: install its headers and build again, or convert");
+    return FAIL(STATUS_BAD_DATA,
+                "WebP: this build has no libwebp: install its headers and build again, or convert");
 }
 
 status_t decode_webp(const uint8_t *bytes, size_t n_bytes, struct image *out) {

@@ -9,12 +9,12 @@
 
 enum {
     IMAGE_MAX_PIXELS = 178956970, /* H * W; where Pillow calls a file a decompression bomb */
-    IMAGE_SLACK_BYTES = 64,       /* readable behind the last pixel, so that kernels may load whole registers */
+    IMAGE_SLACK_BYTES = 64, /* readable behind the last pixel, so that kernels may load whole registers */
 };
 
 /* Zero-initialise before the first use; release with image_free(). */
 struct image {
-    uint8_t *data;       /* (H,W,3) RGB, rows contiguous; owned; NULL while the capacity is 0 */
+    uint8_t *data; /* (H,W,3) RGB, rows contiguous; owned; NULL while the capacity is 0 */
     int32_t height, width;
     size_t capacity_bytes; /* allocated, IMAGE_SLACK_BYTES included */
 };

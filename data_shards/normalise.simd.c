@@ -16,7 +16,8 @@ static inline float divide(float x, float d, float r) {
 #endif
 }
 
-enum { BLOCK = 192 }; /* whole registers and whole pixels; too long for the compiler to unroll, which it does badly */
+/* Whole registers and whole pixels; too long for the compiler to unroll, which it does badly. */
+enum { BLOCK = 192 };
 
 struct constants {
     float mean[BLOCK], std[BLOCK], per_std[BLOCK];

@@ -49,7 +49,8 @@ static void weigh(struct taps taps, int32_t *weight) {
 static void pack(const int32_t *weight, int32_t n_taps, int32_t *pair, int32_t *digit) {
     for (int32_t t = 0; t < n_taps; t += 2) {
         const uint32_t high0 = (uint32_t)(weight[t] >> RESIZE_SPLIT_BITS), low0 = weight[t] & RESIZE_LOW_MASK;
-        const uint32_t high1 = (uint32_t)(weight[t + 1] >> RESIZE_SPLIT_BITS), low1 = weight[t + 1] & RESIZE_LOW_MASK;
+        const uint32_t high1 = (uint32_t)(weight[t + 1] >> RESIZE_SPLIT_BITS),
+                       low1 = weight[t + 1] & RESIZE_LOW_MASK;
         pair[t] = (int32_t)(high1 << 16 | (high0 & 0xffff));
         pair[t + 1] = (int32_t)(low1 << 16 | low0);
     }
@@ -80,14 +81,15 @@ static bool reserve(void *array, size_t *capacity, size_t n, size_t element_byte
 }
 
 static status_t axis_reserve(struct resize_axis *axis, int32_t n_in, int32_t n_out, int32_t n_taps) {
-    size_t n_weights, pair_capacity = axis->weight_capacity, digit_capacity = axis->weight_capacity;
+    size_t n_weights, n_elem;
     axis->n_in = axis->n_out = 0; /* no longer what it was, should memory run out */
     const bool fits = size_mul((size_t)n_out, (size_t)n_taps, &n_weights) &&
+                      size_mul(n_weights, 3, &n_elem) &&
                       reserve(&axis->first, &axis->first_capacity, (size_t)n_out, sizeof *axis->first) &&
-                      reserve(&axis->pair, &pair_capacity, n_weights, sizeof *axis->pair) &&
-                      reserve(&axis->digit, &digit_capacity, n_weights, sizeof *axis->digit) &&
-                      reserve(&axis->weight, &axis->weight_capacity, n_weights, sizeof *axis->weight);
+                      reserve(&axis->weight, &axis->weight_capacity, n_elem, sizeof *axis->weight);
     CHECK(fits, STATUS_NO_MEMORY, "no memory for the weights of resizing %d to %d pixels", n_in, n_out);
+    axis->pair = axis->weight + n_weights;
+    axis->digit = axis->pair + n_weights;
     return STATUS_OK;
 }
 
@@ -129,8 +131,8 @@ static status_t axis_find(struct resize_workspace *workspace, int32_t n_in, int3
     return axis_make(axis, n_in, n_out);
 }
 
-status_t resize_bicubic(struct resize_workspace *workspace, const struct image *in, int32_t height, int32_t width,
-                        struct image *out) {
+status_t resize_bicubic(struct resize_workspace *workspace, const struct image *in, int32_t height,
+                        int32_t width, struct image *out) {
     CHECK(in != out && in->data, STATUS_INTERNAL, "resize_bicubic: no image, or one onto itself");
     if (in->height == height && in->width == width) return image_copy(in, out);
     TRY(image_reshape(out, height, width));
@@ -153,8 +155,6 @@ void resize_workspace_free(struct resize_workspace *workspace) {
     for (int32_t i = 0; i < RESIZE_CACHED_AXES; i++) {
         free(workspace->axis[i].first);
         free(workspace->axis[i].weight);
-        free(workspace->axis[i].pair);
-        free(workspace->axis[i].digit);
     }
     image_free(&workspace->across);
     *workspace = (struct resize_workspace){0};

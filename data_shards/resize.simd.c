@@ -1,4 +1,5 @@
-/* The passes of the bicubic resizing: exact sums of 22-bit weights times bytes, rounded and clipped to bytes. */
+/* The passes of the bicubic resizing: exact sums of 22-bit weights times bytes, rounded and clipped to bytes.
+ */
 #include "data_shards/resize_kernels.h"
 
 #include <string.h>
@@ -9,21 +10,25 @@
 
 enum { HALF = 1 << (RESIZE_BITS - 1) };
 
-/* ---- across -------------------------------------------------------------------------------------------------- */
+/* ---- across ---------------------------------------------------------------------------------------- */
 
 #ifdef __AVX2__
 /* A pixel is stored with a byte too many, which the next one in the row overwrites; the last one without. */
-static inline void put_pixel(uint8_t *to, int32_t pixel, size_t n_bytes) { memcpy(to, &pixel, n_bytes); }
+static inline void put_pixel(uint8_t *to, int32_t pixel, size_t n_bytes) {
+    memcpy(to, &pixel, n_bytes);
+}
 
-static inline __m128i load_16(const uint8_t *from) { return _mm_loadu_si128((const __m128i *)(const void *)from); }
+static inline __m128i load_16(const uint8_t *from) {
+    return _mm_loadu_si128((const __m128i *)(const void *)from);
+}
 
 /* One output pixel of two rows, one in each half of the register; a 32-bit lane sums one channel. A weight is
- * high * 2^12 + low with both in 16 bits, for the instruction that multiplies and adds pairs of those: two taps
- * a lane. Loads reach up to 4 bytes past the fourth tap. */
-static inline void two_rows(const uint8_t *a, const uint8_t *b, const int32_t *pair, int32_t n_taps, uint8_t *to_a,
-                            uint8_t *to_b, size_t n_bytes) {
-    const __m256i taps01 = _mm256_broadcastsi128_si256(
-        _mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1));
+ * high * 2^12 + low with both in 16 bits, for the instruction that multiplies and adds pairs of those: two
+ * taps a lane. Loads reach up to 4 bytes past the fourth tap. */
+static inline void two_rows(const uint8_t *a, const uint8_t *b, const int32_t *pair, int32_t n_taps,
+                            uint8_t *to_a, uint8_t *to_b, size_t n_bytes) {
+    const __m256i taps01 =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1));
     const __m256i taps23 = _mm256_broadcastsi128_si256(
         _mm_setr_epi8(6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1));
     __m256i high = _mm256_setzero_si256(), low = _mm256_set1_epi32(HALF);
@@ -36,7 +41,8 @@ static inline void two_rows(const uint8_t *a, const uint8_t *b, const int32_t *p
         low = _mm256_add_epi32(low, _mm256_madd_epi16(p23, _mm256_set1_epi32(pair[3])));
     }
     const __m256i sum = _mm256_add_epi32(_mm256_slli_epi32(high, RESIZE_SPLIT_BITS), low);
-    const __m256i v = _mm256_srai_epi32(sum, RESIZE_BITS), bytes = _mm256_packus_epi16(_mm256_packs_epi32(v, v), v);
+    const __m256i v = _mm256_srai_epi32(sum, RESIZE_BITS),
+                  bytes = _mm256_packus_epi16(_mm256_packs_epi32(v, v), v);
     put_pixel(to_a, _mm256_cvtsi256_si32(bytes), n_bytes);
     put_pixel(to_b, _mm_cvtsi128_si32(_mm256_extracti128_si256(bytes, 1)), n_bytes);
 }
@@ -53,7 +59,8 @@ static void across_two_rows(const struct resize_axis *axis, const uint8_t *a, co
             two_rows(a + 3 * *first, b + 3 * *first, pair, 8, to_a + i, to_b + i, 4);
     else
         for (size_t i = 0; i < last; i += 3, pair += n_taps, first++)
-            two_rows(a + 3 * (size_t)*first, b + 3 * (size_t)*first, pair, axis->n_taps, to_a + i, to_b + i, 4);
+            two_rows(a + 3 * (size_t)*first, b + 3 * (size_t)*first, pair, axis->n_taps, to_a + i, to_b + i,
+                     4);
     two_rows(a + 3 * (size_t)*first, b + 3 * (size_t)*first, pair, axis->n_taps, to_a + last, to_b + last, 3);
 }
 
@@ -69,12 +76,13 @@ static void across_by_pairs(const struct resize_axis *axis, const uint8_t *in, i
 #ifdef __AVX512BF16__
 #define VNNI __attribute__((target("avx512vnni")))
 
-/* One output pixel of four rows, one in each quarter of the register. A weight is three signed digits to the base
- * 256, for the instruction that multiplies bytes by those and adds four products to a lane: four taps. */
+/* One output pixel of four rows, one in each quarter of the register. A weight is three signed digits to the
+ * base 256, for the instruction that multiplies bytes by those and adds four products to a lane: four taps.
+ */
 VNNI static inline void four_rows(const uint8_t *const in[4], size_t at, const int32_t *digit, int32_t n_taps,
                                   uint8_t *const out[4], size_t to, size_t n_bytes) {
-    const __m512i by_channel = _mm512_broadcast_i32x4(
-        _mm_setr_epi8(0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, -1, -1, -1, -1));
+    const __m512i by_channel =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11, -1, -1, -1, -1));
     __m512i low = _mm512_set1_epi32(HALF), middle = _mm512_setzero_si512(), high = middle;
     for (int32_t t = 0; t < n_taps; t += 4, at += 12, digit += 3) {
         __m512i pixels = _mm512_castsi128_si512(load_16(in[0] + at));
@@ -86,7 +94,8 @@ VNNI static inline void four_rows(const uint8_t *const in[4], size_t at, const i
         middle = _mm512_dpbusd_epi32(middle, pixels, _mm512_set1_epi32(digit[1]));
         high = _mm512_dpbusd_epi32(high, pixels, _mm512_set1_epi32(digit[2]));
     }
-    const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(low, _mm512_slli_epi32(middle, 8)), _mm512_slli_epi32(high, 16));
+    const __m512i sum =
+        _mm512_add_epi32(_mm512_add_epi32(low, _mm512_slli_epi32(middle, 8)), _mm512_slli_epi32(high, 16));
     const __m512i v = _mm512_max_epi32(_mm512_srai_epi32(sum, RESIZE_BITS), _mm512_setzero_si512());
     const __m128i bytes = _mm512_cvtusepi32_epi8(v);
     put_pixel(out[0] + to, _mm_cvtsi128_si32(bytes), n_bytes);
@@ -95,7 +104,8 @@ VNNI static inline void four_rows(const uint8_t *const in[4], size_t at, const i
     put_pixel(out[3] + to, _mm_extract_epi32(bytes, 3), n_bytes);
 }
 
-VNNI static void across_four_rows(const struct resize_axis *axis, const uint8_t *const in[4], uint8_t *const out[4]) {
+VNNI static void across_four_rows(const struct resize_axis *axis, const uint8_t *const in[4],
+                                  uint8_t *const out[4]) {
     const size_t n_taps = (size_t)axis->n_taps, last = 3 * ((size_t)axis->n_out - 1);
     const int32_t *digit = axis->digit, *first = axis->first;
     if (n_taps == 4)
@@ -110,7 +120,8 @@ VNNI static void across_four_rows(const struct resize_axis *axis, const uint8_t 
     four_rows(in, 3 * (size_t)*first, digit, axis->n_taps, out, last, 3);
 }
 
-static void across_by_digits(const struct resize_axis *axis, const uint8_t *in, int32_t height, uint8_t *out) {
+static void across_by_digits(const struct resize_axis *axis, const uint8_t *in, int32_t height,
+                             uint8_t *out) {
     const size_t in_bytes = 3 * (size_t)axis->n_in, out_bytes = 3 * (size_t)axis->n_out;
     for (int32_t y = 0; y < height; y += 4) {
         const uint8_t *from[4];
@@ -124,14 +135,16 @@ static void across_by_digits(const struct resize_axis *axis, const uint8_t *in, 
     }
 }
 
-void SIMD_NAME(resize_across)(const struct resize_axis *axis, const uint8_t *in, int32_t height, uint8_t *out) {
+void SIMD_NAME(resize_across)(const struct resize_axis *axis, const uint8_t *in, int32_t height,
+                              uint8_t *out) {
     if (__builtin_cpu_supports("avx512vnni")) /* no processor is known to have bf16 and not this */
         across_by_digits(axis, in, height, out);
     else
         across_by_pairs(axis, in, height, out);
 }
 #elif defined(__AVX2__)
-void SIMD_NAME(resize_across)(const struct resize_axis *axis, const uint8_t *in, int32_t height, uint8_t *out) {
+void SIMD_NAME(resize_across)(const struct resize_axis *axis, const uint8_t *in, int32_t height,
+                              uint8_t *out) {
     across_by_pairs(axis, in, height, out);
 }
 #else
@@ -140,7 +153,8 @@ static inline uint8_t clip(int32_t sum) {
     return (uint8_t)(v < 0 ? 0 : v > 255 ? 255 : v);
 }
 
-void SIMD_NAME(resize_across)(const struct resize_axis *axis, const uint8_t *in, int32_t height, uint8_t *out) {
+void SIMD_NAME(resize_across)(const struct resize_axis *axis, const uint8_t *in, int32_t height,
+                              uint8_t *out) {
     for (int32_t y = 0; y < height; y++, in += 3 * (size_t)axis->n_in)
         for (int32_t i = 0; i < axis->n_out; i++, out += 3) {
             const uint8_t *p = in + 3 * (size_t)axis->first[i];
@@ -158,7 +172,7 @@ void SIMD_NAME(resize_across)(const struct resize_axis *axis, const uint8_t *in,
 }
 #endif
 
-/* ---- down ---------------------------------------------------------------------------------------------------- */
+/* ---- down ------------------------------------------------------------------------------------------ */
 
 /* down_block() makes BLOCK bytes of one output row from n_taps rows. */
 #if defined(__AVX512BW__)
@@ -171,7 +185,8 @@ static inline void down_block(const int32_t *weight, int32_t n_taps, const uint8
     for (int32_t t = 0; t < n_taps; t++, in += row_bytes) {
         const __m512i w = _mm512_set1_epi32(weight[t]);
         for (int j = 0; j < 4; j++)
-            sum[j] = _mm512_add_epi32(sum[j], _mm512_mullo_epi32(w, _mm512_cvtepu8_epi32(load_16(in + 16 * j))));
+            sum[j] =
+                _mm512_add_epi32(sum[j], _mm512_mullo_epi32(w, _mm512_cvtepu8_epi32(load_16(in + 16 * j))));
     }
     for (int j = 0; j < 4; j++) {
         const __m512i v = _mm512_max_epi32(_mm512_srai_epi32(sum[j], RESIZE_BITS), _mm512_setzero_si512());
@@ -188,13 +203,15 @@ static inline void down_block(const int32_t *weight, int32_t n_taps, const uint8
     for (int32_t t = 0; t < n_taps; t++, in += row_bytes) {
         const __m256i w = _mm256_set1_epi32(weight[t]);
         for (int j = 0; j < 4; j++) {
-            const __m256i x = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(in + 8 * j)));
+            const __m256i x =
+                _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)(in + 8 * j)));
             sum[j] = _mm256_add_epi32(sum[j], _mm256_mullo_epi32(w, x));
         }
     }
     for (int j = 0; j < 4; j++) sum[j] = _mm256_srai_epi32(sum[j], RESIZE_BITS);
     /* Packing works on halves of registers: four bytes of each sum in turn. */
-    const __m256i bytes = _mm256_packus_epi16(_mm256_packs_epi32(sum[0], sum[1]), _mm256_packs_epi32(sum[2], sum[3]));
+    const __m256i bytes =
+        _mm256_packus_epi16(_mm256_packs_epi32(sum[0], sum[1]), _mm256_packs_epi32(sum[2], sum[3]));
     const __m256i ordered = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
     _mm256_storeu_si256((__m256i *)(void *)out, ordered);
 }
@@ -213,7 +230,8 @@ static inline void down_block(const int32_t *weight, int32_t n_taps, const uint8
 
 _Static_assert((int)BLOCK <= (int)IMAGE_SLACK_BYTES, "the last block of a row reaches past the image");
 
-void SIMD_NAME(resize_down)(const struct resize_axis *axis, const uint8_t *in, size_t row_bytes, uint8_t *out) {
+void SIMD_NAME(resize_down)(const struct resize_axis *axis, const uint8_t *in, size_t row_bytes,
+                            uint8_t *out) {
     for (int32_t i = 0; i < axis->n_out; i++, out += row_bytes) {
         const int32_t first = axis->first[i], n_left = axis->n_in - first;
         const int32_t n_taps = axis->n_taps < n_left ? axis->n_taps : n_left;

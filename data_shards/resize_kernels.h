@@ -8,9 +8,11 @@
 enum { RESIZE_BITS = 22, RESIZE_SPLIT_BITS = 12, RESIZE_LOW_MASK = (1 << RESIZE_SPLIT_BITS) - 1 };
 
 /* in (height, n_in, 3) -> out (height, n_out, 3). Both have IMAGE_SLACK_BYTES behind them. */
-SIMD_DECLARE(void, resize_across, (const struct resize_axis *axis, const uint8_t *in, int32_t height, uint8_t *out));
+SIMD_DECLARE(void, resize_across,
+             (const struct resize_axis *axis, const uint8_t *in, int32_t height, uint8_t *out));
 
 /* in (n_in, row_bytes) -> out (n_out, row_bytes). Both have IMAGE_SLACK_BYTES behind them. */
-SIMD_DECLARE(void, resize_down, (const struct resize_axis *axis, const uint8_t *in, size_t row_bytes, uint8_t *out));
+SIMD_DECLARE(void, resize_down,
+             (const struct resize_axis *axis, const uint8_t *in, size_t row_bytes, uint8_t *out));
 
 #endif

@@ -4,9 +4,12 @@
 
 #include <string.h>
 
-static const char *const names[VIEW_N_KINDS] = {"none", "perspective", "strong", "student_train", "student_eval"};
+static const char *const names[VIEW_N_KINDS] = {"none", "perspective", "strong", "student_train",
+                                                "student_eval"};
 
-const char *view_kind_name(enum view_kind kind) { return (unsigned)kind < VIEW_N_KINDS ? names[kind] : NULL; }
+const char *view_kind_name(enum view_kind kind) {
+    return (unsigned)kind < VIEW_N_KINDS ? names[kind] : NULL;
+}
 
 status_t view_kind_parse(const char *name, enum view_kind *out) {
     for (int kind = 0; kind < VIEW_N_KINDS; kind++)
@@ -14,8 +17,8 @@ status_t view_kind_parse(const char *name, enum view_kind *out) {
             *out = (enum view_kind)kind;
             return STATUS_OK;
         }
-    return FAIL(STATUS_BAD_CONFIG, "no view is named '%s': none, perspective, strong, student_train or student_eval",
-                name);
+    return FAIL(STATUS_BAD_CONFIG,
+                "no view is named '%s': none, perspective, strong, student_train or student_eval", name);
 }
 
 struct view_spec view_spec_default(enum view_kind kind, int32_t size) {
@@ -37,8 +40,8 @@ status_t view_spec_check(const struct view_spec *spec) {
           "view %s: a side of %d pixels is not in 1 .. %d", name, spec->size, VIEW_MAX_SIDE);
     if (spec->kind == VIEW_STUDENT_TRAIN || spec->kind == VIEW_STUDENT_EVAL)
         CHECK(spec->resize_side >= spec->size && spec->resize_side <= VIEW_MAX_SIDE, STATUS_BAD_CONFIG,
-              "view %s: a side of %d pixels to crop %d from is not in %d .. %d", name, spec->resize_side, spec->size,
-              spec->size, VIEW_MAX_SIDE);
+              "view %s: a side of %d pixels to crop %d from is not in %d .. %d", name, spec->resize_side,
+              spec->size, spec->size, VIEW_MAX_SIDE);
     if (spec->kind == VIEW_STRONG) {
         CHECK(spec->n >= 0 && spec->n <= AUGMENT_MAX_N, STATUS_BAD_CONFIG,
               "view strong: %d operations are not in 0 .. %d", spec->n, AUGMENT_MAX_N);
@@ -58,13 +61,15 @@ static status_t pad_to_square(const struct image *in, struct image *out) {
     const int32_t top = (side - in->height) / 2, left = (side - in->width) / 2;
     memset(out->data, 0, image_n_bytes(out));
     uint8_t *to = out->data + (size_t)top * out_bytes + 3 * (size_t)left;
-    for (int32_t y = 0; y < in->height; y++) memcpy(to + (size_t)y * out_bytes, in->data + (size_t)y * in_bytes, in_bytes);
+    for (int32_t y = 0; y < in->height; y++)
+        memcpy(to + (size_t)y * out_bytes, in->data + (size_t)y * in_bytes, in_bytes);
     return STATUS_OK;
 }
 
-/* The S x S piece of `in` whose left top pixel is (left, top), from right to left if `flip`: crop of the flipped
- * image counted from its own left. */
-static status_t crop(const struct image *in, int32_t left, int32_t top, bool flip, int32_t size, struct image *out) {
+/* The S x S piece of `in` whose left top pixel is (left, top), from right to left if `flip`: crop of the
+ * flipped image counted from its own left. */
+static status_t crop(const struct image *in, int32_t left, int32_t top, bool flip, int32_t size,
+                     struct image *out) {
     TRY(image_reshape(out, size, size));
     for (int32_t y = 0; y < size; y++) {
         const uint8_t *row = in->data + 3 * (size_t)(top + y) * (size_t)in->width;
@@ -80,7 +85,9 @@ static status_t crop(const struct image *in, int32_t left, int32_t top, bool fli
 }
 
 /* Half of n, ties to the even integer: where torchvision's CenterCrop begins. */
-static int32_t half_to_even(int32_t n) { return n / 2 + (n % 4 == 3); }
+static int32_t half_to_even(int32_t n) {
+    return n / 2 + (n % 4 == 3);
+}
 
 static struct rng_key rng_key_of(const struct view_key *key, enum rng_purpose purpose, uint8_t peer) {
     return (struct rng_key){
@@ -115,8 +122,8 @@ static status_t apply_strong(struct view_workspace *workspace, const struct view
     return augment_apply_draw(&draw, spec->cutout_size, out, &workspace->scratch);
 }
 
-status_t view_apply(struct view_workspace *workspace, const struct view_spec *spec, const struct view_key *key,
-                    const struct image *in, struct image *out) {
+status_t view_apply(struct view_workspace *workspace, const struct view_spec *spec,
+                    const struct view_key *key, const struct image *in, struct image *out) {
     const struct image *from = in;
     switch (spec->kind) {
     case VIEW_PERSPECTIVE:
@@ -125,11 +132,14 @@ status_t view_apply(struct view_workspace *workspace, const struct view_spec *sp
             from = &workspace->padded;
         }
         return resize_bicubic(&workspace->resize, from, spec->size, spec->size, out);
-    case VIEW_STRONG: return apply_strong(workspace, spec, key, in, out);
+    case VIEW_STRONG:
+        return apply_strong(workspace, spec, key, in, out);
     case VIEW_STUDENT_TRAIN:
-    case VIEW_STUDENT_EVAL: return apply_student(workspace, spec, key, in, out);
+    case VIEW_STUDENT_EVAL:
+        return apply_student(workspace, spec, key, in, out);
     case VIEW_NONE:
-    case VIEW_N_KINDS: break;
+    case VIEW_N_KINDS:
+        break;
     }
     return resize_bicubic(&workspace->resize, in, spec->size, spec->size, out);
 }

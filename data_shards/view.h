@@ -1,4 +1,4 @@
-/* The views of an image that the networks see (MARRS, Jain and Das, CVPRW 2023), from decoded pixels to S x S pixels. */
+/* The views of an image that the networks see (MARRS; Jain and Das, CVPRW 2023): decoded to S x S pixels. */
 #ifndef DATA_SHARDS_VIEW_H
 #define DATA_SHARDS_VIEW_H
 
@@ -53,24 +53,25 @@ struct view_key {
     uint32_t image;
 };
 
-/* All scratch memory of view_apply(). One thread at a time. Zero-initialise; release with view_workspace_free(). */
+/* All scratch memory of view_apply(). One thread at a time. Zero-initialise; release with
+ * view_workspace_free(). */
 struct view_workspace {
     struct resize_workspace resize;
     struct image padded, scratch;
 };
 
-/* out = the view of in, (S,S,3). `out` must not be `in`. The result depends on the spec, the key and the pixels
- * alone. Allocates nothing once it has seen images of this size. The strong view of an image equals that of
- * its `none` view of the same S, so a caller that has the latter saves the resizing.
- * The spec must pass view_spec_check(). STATUS_BAD_DATA for an image too large to be padded, STATUS_NO_MEMORY. */
-status_t view_apply(struct view_workspace *workspace, const struct view_spec *spec, const struct view_key *key,
-                    const struct image *in, struct image *out);
+/* out = the view of in, (S,S,3). `out` must not be `in`. The result depends on the spec, the key and the
+ * pixels alone. Allocates nothing once it has seen images of this size. The strong view of an image equals
+ * that of its `none` view of the same S, so a caller that has the latter saves the resizing. The spec must
+ * pass view_spec_check(). STATUS_BAD_DATA for an image too large to be padded, STATUS_NO_MEMORY. */
+status_t view_apply(struct view_workspace *workspace, const struct view_spec *spec,
+                    const struct view_key *key, const struct image *in, struct image *out);
 
 /* Accepts a zeroed struct; leaves a zeroed struct. */
 void view_workspace_free(struct view_workspace *workspace);
 
-/* out (H,W,3) = (x/255 - mean) / std with ImageNet's mean and deviation, channels last; every value is the float32
- * that these three operations give when each is rounded. */
+/* out (H,W,3) = (x/255 - mean) / std with ImageNet's mean and deviation, channels last; every value is the
+ * float32 that these three operations give when each is rounded. */
 void normalise_f32(const struct image *image, float *out);
 
 /* The same, rounded to bfloat16 (nearest, ties to even). */

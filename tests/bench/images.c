@@ -2,8 +2,8 @@
  *
  *     images FOLDER [SIDE] [SECONDS]
  *
- * Of every file in FOLDER, again and again for SECONDS (5) a part, at SIDE (384). Prints images a second of processor
- * time, which a busy machine disturbs less than the clock on the wall. */
+ * Of every file in FOLDER, again and again for SECONDS (5) a part, at SIDE (384). Prints images a second of
+ * processor time, which a busy machine disturbs less than the clock on the wall. */
 #include "common/file.h"
 #include "common/memory.h"
 #include "common/simd.h"
@@ -42,7 +42,8 @@ static void decode_one(int i, uint32_t step) {
 
 static void resize_one(int i, uint32_t step) {
     (void)step;
-    must(resize_bicubic(&bench.views.resize, &bench.decoded[i], bench.spec.size, bench.spec.size, &bench.view));
+    must(resize_bicubic(&bench.views.resize, &bench.decoded[i], bench.spec.size, bench.spec.size,
+                        &bench.view));
 }
 
 /* The strong view of an image that has the size already: a copy and the operations. */
@@ -87,7 +88,8 @@ static void load(const char *folder) {
     for (int i = 0; i < n_entries && bench.n < MAX_FILES; i++) {
         if (entries[i]->d_name[0] == '.') continue;
         const int k = bench.n++;
-        must(file_read_all(file_join(folder, entries[i]->d_name), 1 << 26, &bench.file[k], &bench.n_bytes[k]));
+        must(
+            file_read_all(file_join(folder, entries[i]->d_name), 1 << 26, &bench.file[k], &bench.n_bytes[k]));
         must(decode_image((const uint8_t *)bench.file[k], bench.n_bytes[k], &bench.decoded[k]));
         must(resize_bicubic(&bench.views.resize, &bench.decoded[k], bench.spec.size, bench.spec.size,
                             &bench.resized[k]));

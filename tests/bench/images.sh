@@ -9,6 +9,7 @@ rounds=${1:-5} seconds=${2:-1} python=${PYTHON:-python3}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 make -s bench-programs
+# shellcheck disable=SC2016 # make is to expand it
 objects=$(make -s --eval='print-objects:;@echo $(OBJ)' print-objects)
 "$python" tests/bench/make_jpegs.py "$work/small"
 "$python" tests/bench/make_jpegs.py "$work/large" 1 4000 3000

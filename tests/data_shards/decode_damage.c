@@ -1,6 +1,7 @@
 // LIMIT 120
-/* 10,000 damaged JPEG and as many PNG files: flipped bits, cuts, overwritten stretches, wild headers (PNG also with its
- * check sums put right). Each gives pixels or STATUS_BAD_DATA with a reason; run with SAN=1 for the rest. */
+/* 10,000 damaged JPEG and as many PNG files: flipped bits, cuts, overwritten stretches, wild headers (PNG
+ * also with its check sums put right). Each gives pixels or STATUS_BAD_DATA with a reason; run with SAN=1 for
+ * the rest. */
 #include "common/rng.h"
 #include "data_shards/decode.h"
 #include "tests/support/golden_h5.h"
@@ -35,9 +36,11 @@ static void collect(hid_t group, const char *name, void *context) {
 static size_t damage(struct rng *rng, uint8_t *bytes, size_t n) {
     const uint32_t n_marks = 1 + rng_below(rng, 6);
     switch (rng_below(rng, 5)) {
-    case 0: return rng_below(rng, (uint32_t)n + 1);
+    case 0:
+        return rng_below(rng, (uint32_t)n + 1);
     case 1: /* near the start, where the headers are */
-        for (uint32_t i = 0; i < n_marks; i++) bytes[rng_below(rng, n < 200 ? (uint32_t)n : 200)] = (uint8_t)rng_u32(rng);
+        for (uint32_t i = 0; i < n_marks; i++)
+            bytes[rng_below(rng, n < 200 ? (uint32_t)n : 200)] = (uint8_t)rng_u32(rng);
         return n;
     case 2: /* a stretch */
         for (uint32_t i = 0, at = rng_below(rng, (uint32_t)n); i < 40 && at + i < n; i++)
@@ -50,7 +53,8 @@ static size_t damage(struct rng *rng, uint8_t *bytes, size_t n) {
         return n - length;
     }
     default:
-        for (uint32_t i = 0; i < n_marks; i++) bytes[rng_below(rng, (uint32_t)n)] ^= (uint8_t)(1u << rng_below(rng, 8));
+        for (uint32_t i = 0; i < n_marks; i++)
+            bytes[rng_below(rng, (uint32_t)n)] ^= (uint8_t)(1u << rng_below(rng, 8));
         return n;
     }
 }
@@ -67,7 +71,8 @@ static uint32_t crc32_of(const uint8_t *bytes, size_t n) {
 /* Make every chunk's check sum right again, as far as the lengths can be followed. */
 static void repair_png(uint8_t *bytes, size_t n) {
     for (size_t at = 8; at + 12 <= n;) {
-        const size_t length = (size_t)bytes[at] << 24 | (size_t)bytes[at + 1] << 16 | (size_t)bytes[at + 2] << 8 | bytes[at + 3];
+        const size_t length = (size_t)bytes[at] << 24 | (size_t)bytes[at + 1] << 16 |
+                              (size_t)bytes[at + 2] << 8 | bytes[at + 3];
         if (length > n - at - 12) return;
         const uint32_t crc = crc32_of(bytes + at + 4, length + 4);
         for (size_t i = 0; i < 4; i++) bytes[at + 8 + length + i] = (uint8_t)(crc >> (24 - 8 * i));
@@ -89,7 +94,8 @@ static void decode_damaged(const struct source *sources, uint32_t n_sources, boo
         uint8_t *exact = malloc(n_bytes + !n_bytes); /* so that a sanitizer sees the end */
         memcpy(exact, bytes, n_bytes);
         struct image_info info = {0};
-        const status_t probed = decode_probe(exact, n_bytes, &info), status = decode_image(exact, n_bytes, &image);
+        const status_t probed = decode_probe(exact, n_bytes, &info),
+                       status = decode_image(exact, n_bytes, &image);
         if (status == STATUS_OK) {
             assert_int_equal(probed, STATUS_OK);
             assert_int_equal(info.height, image.height);
@@ -148,8 +154,8 @@ int main(void) {
     const hid_t file = golden_open("images.h5");
     golden_walk(file, "sources", collect, NULL);
     H5Fclose(file);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(jpeg), cmocka_unit_test(png), cmocka_unit_test(not_an_image),
-                                       cmocka_unit_test(bombs)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(jpeg), cmocka_unit_test(png),
+                                       cmocka_unit_test(not_an_image), cmocka_unit_test(bombs)};
     const int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
     for (uint32_t i = 0; i < n_jpegs; i++) free((void *)(uintptr_t)jpegs[i].bytes);
     for (uint32_t i = 0; i < n_pngs; i++) free((void *)(uintptr_t)pngs[i].bytes);

@@ -1,6 +1,6 @@
 // LIMIT 120
-/* Decoding, views, RandAugment, cutout and normalisation against what Pillow made: every case that images.h5 in
- * $GOLDEN (default tests/golden) holds, byte for byte, on every instruction set that this machine has. */
+/* Decoding, views, RandAugment, cutout and normalisation against what Pillow made: every case that images.h5
+ * in $GOLDEN (default tests/golden) holds, byte for byte, on every instruction set that this machine has. */
 #include "common/memory.h"
 #include "common/simd.h"
 #include "data_shards/decode.h"
@@ -32,12 +32,12 @@ static void set_image(struct image *image, const uint8_t *data, hsize_t height, 
 /* run.result must be height x width and hold these bytes. */
 static void compare(const char *what, const uint8_t *want, hsize_t height, hsize_t width) {
     if ((hsize_t)run.result.height != height || (hsize_t)run.result.width != width)
-        fail_msg("%s: %d x %d (height x width), not %d x %d", what, run.result.height, run.result.width, (int)height,
-                 (int)width);
+        fail_msg("%s: %d x %d (height x width), not %d x %d", what, run.result.height, run.result.width,
+                 (int)height, (int)width);
     for (size_t i = 0; i < image_n_bytes(&run.result); i++)
         if (run.result.data[i] != want[i])
-            fail_msg("%s: row %d column %d channel %d is %d, not %d", what, (int)(i / 3 / width), (int)(i / 3 % width),
-                     (int)(i % 3), run.result.data[i], want[i]);
+            fail_msg("%s: row %d column %d channel %d is %d, not %d", what, (int)(i / 3 / width),
+                     (int)(i / 3 % width), (int)(i % 3), run.result.data[i], want[i]);
     run.n_checked++;
 }
 
@@ -67,7 +67,7 @@ static void view(enum view_kind kind, int32_t size) {
     assert_ok(view_apply(&run.views, &spec, &key, &run.source, &run.result));
 }
 
-/* ---- decoding ------------------------------------------------------------------------------------------------ */
+/* ---- decoding -------------------------------------------------------------------------------------- */
 
 static void check_source(hid_t group, const char *name, void *context) {
     (void)group, (void)context;
@@ -92,9 +92,10 @@ static void decoding(void **state) {
     golden_walk(run.file, "sources", check_source, NULL);
 }
 
-/* ---- resizing and views -------------------------------------------------------------------------------------- */
+/* ---- resizing and views ---------------------------------------------------------------------------- */
 
-/* Pillow 13 goes down first for some shapes; the older result, which is ours, then lies in horizontal_first/. */
+/* Pillow 13 goes down first for some shapes; the older result, which is ours, then lies in horizontal_first/.
+ */
 static void compare_view(const char *folder, const char *size, const char *image) {
     char path[PATH_BYTES], older[PATH_BYTES + 32], pass[32] = "";
     snprintf(path, sizeof path, "%s/%s/%s", folder, size, image);
@@ -151,7 +152,8 @@ static void check_square_pad(hid_t group, const char *image, void *context) {
 
 static void views(void **state) {
     (void)state;
-    struct folder none = {.name = "none", .kind = VIEW_NONE}, perspective = {.name = "perspective", .kind = VIEW_PERSPECTIVE};
+    struct folder none = {.name = "none", .kind = VIEW_NONE},
+                  perspective = {.name = "perspective", .kind = VIEW_PERSPECTIVE};
     golden_walk(run.file, "none", check_view_size, &none);
     golden_walk(run.file, "perspective", check_view_size, &perspective);
     golden_walk(run.file, "resize", check_resize_size, NULL);
@@ -173,13 +175,14 @@ static void normalisation(void **state) {
     float *got = memory_aligned(want.n * sizeof *got);
     normalise_f32(&run.source, got);
     for (size_t i = 0; i < want.n; i++)
-        if (!(fabsf(got[i] - expected[i]) <= 1e-6f)) fail_msg("value %d: %.9g, not %.9g", (int)i, got[i], expected[i]);
+        if (!(fabsf(got[i] - expected[i]) <= 1e-6f))
+            fail_msg("value %d: %.9g, not %.9g", (int)i, got[i], expected[i]);
     run.n_checked++;
     free(got);
     golden_free(&want);
 }
 
-/* ---- augmentation -------------------------------------------------------------------------------------------- */
+/* ---- augmentation ---------------------------------------------------------------------------------- */
 
 static enum augment_op op_named(const char *name) {
     for (int op = 0; op < AUGMENT_N_OPS; op++)
@@ -202,8 +205,10 @@ static void check_augment_image(hid_t group, const char *image, void *context) {
     snprintf(what, sizeof what, "augment/input/%s", image);
     load_pixels(what);
     const hid_t at = H5Gopen2(group, image, H5P_DEFAULT);
-    struct golden_array v = golden_read(at, "v", H5T_NATIVE_INT32), sign = golden_read(at, "sign", H5T_NATIVE_INT32);
-    struct golden_array arg = golden_read(at, "arg", H5T_NATIVE_DOUBLE), out = golden_read(at, "out", H5T_NATIVE_UINT8);
+    struct golden_array v = golden_read(at, "v", H5T_NATIVE_INT32),
+                        sign = golden_read(at, "sign", H5T_NATIVE_INT32);
+    struct golden_array arg = golden_read(at, "arg", H5T_NATIVE_DOUBLE),
+                        out = golden_read(at, "out", H5T_NATIVE_UINT8);
     for (size_t i = 0; i < v.n; i++) {
         const int32_t level = ((int32_t *)v.data)[i], direction = ((int32_t *)sign.data)[i];
         snprintf(what, sizeof what, "augment/%s/%s level %d sign %d", operation, image, level, direction);
@@ -233,7 +238,8 @@ static void check_cutout(hid_t group, const char *image, void *context) {
     snprintf(what, sizeof what, "augment/input/%s", image);
     load_pixels(what);
     const hid_t at = H5Gopen2(group, image, H5P_DEFAULT);
-    struct golden_array draw = golden_read(at, "draw", H5T_NATIVE_DOUBLE), out = golden_read(at, "out", H5T_NATIVE_UINT8);
+    struct golden_array draw = golden_read(at, "draw", H5T_NATIVE_DOUBLE),
+                        out = golden_read(at, "out", H5T_NATIVE_UINT8);
     for (size_t i = 0; i < out.shape[0]; i++) {
         const double *xy = (double *)draw.data + 2 * i;
         snprintf(what, sizeof what, "cutout/%s at %g, %g", image, xy[0], xy[1]);
@@ -269,8 +275,10 @@ static void pipelines(void **state) {
     golden_text(run.file, "pipeline", "operations", names, sizeof names);
     load_pixels("pipeline/input");
     const hid_t at = H5Gopen2(run.file, "pipeline", H5P_DEFAULT);
-    struct golden_array op = golden_read(at, "op", H5T_NATIVE_INT32), v = golden_read(at, "v", H5T_NATIVE_INT32);
-    struct golden_array sign = golden_read(at, "sign", H5T_NATIVE_INT32), out = golden_read(at, "out", H5T_NATIVE_UINT8);
+    struct golden_array op = golden_read(at, "op", H5T_NATIVE_INT32),
+                        v = golden_read(at, "v", H5T_NATIVE_INT32);
+    struct golden_array sign = golden_read(at, "sign", H5T_NATIVE_INT32),
+                        out = golden_read(at, "out", H5T_NATIVE_UINT8);
     struct golden_array applied = golden_read(at, "applied", H5T_NATIVE_INT32);
     struct golden_array cut = golden_read(at, "cutout_draw", H5T_NATIVE_DOUBLE);
     const int32_t n = (int32_t)op.shape[1];
@@ -290,7 +298,8 @@ static void pipelines(void **state) {
         snprintf(what, sizeof what, "pipeline %d", (int)i);
         compare(what, (uint8_t *)out.data + i * (out.n / out.shape[0]), out.shape[1], out.shape[2]);
     }
-    golden_free(&op), golden_free(&v), golden_free(&sign), golden_free(&out), golden_free(&applied), golden_free(&cut);
+    golden_free(&op), golden_free(&v), golden_free(&sign), golden_free(&out), golden_free(&applied),
+        golden_free(&cut);
     H5Gclose(at);
 }
 
@@ -311,13 +320,16 @@ static void large(void **state) {
     load_source(photo);
     struct golden_array none = golden_read(run.file, "large/none", H5T_NATIVE_UINT8);
     view(VIEW_PERSPECTIVE, (int32_t)none.shape[0]);
-    assert_int_equal(crc32_of(&run.result), (uint32_t)golden_attribute(run.file, "large", "perspective_crc32"));
+    assert_int_equal(crc32_of(&run.result),
+                     (uint32_t)golden_attribute(run.file, "large", "perspective_crc32"));
     view(VIEW_NONE, (int32_t)none.shape[0]);
     compare("large/none", none.data, none.shape[0], none.shape[1]);
     assert_ok(image_copy(&run.result, &run.source));
     const hid_t at = H5Gopen2(run.file, "large", H5P_DEFAULT);
-    struct golden_array op = golden_read(at, "op", H5T_NATIVE_INT32), v = golden_read(at, "v", H5T_NATIVE_INT32);
-    struct golden_array sign = golden_read(at, "sign", H5T_NATIVE_INT32), arg = golden_read(at, "arg", H5T_NATIVE_DOUBLE);
+    struct golden_array op = golden_read(at, "op", H5T_NATIVE_INT32),
+                        v = golden_read(at, "v", H5T_NATIVE_INT32);
+    struct golden_array sign = golden_read(at, "sign", H5T_NATIVE_INT32),
+                        arg = golden_read(at, "arg", H5T_NATIVE_DOUBLE);
     struct golden_array crc = golden_read(at, "crc32", H5T_NATIVE_UINT32);
     for (size_t i = 0; i < op.n; i++) {
         const enum augment_op which = op_listed(names, ((int32_t *)op.data)[i]);
@@ -329,7 +341,8 @@ static void large(void **state) {
     }
     apply_to_result(AUGMENT_ROTATE, 27, 9, 1);
     compare_with("large/rotate_v9");
-    golden_free(&none), golden_free(&op), golden_free(&v), golden_free(&sign), golden_free(&arg), golden_free(&crc);
+    golden_free(&none), golden_free(&op), golden_free(&v), golden_free(&sign), golden_free(&arg),
+        golden_free(&crc);
     H5Gclose(at);
 }
 
@@ -341,9 +354,10 @@ static void something_was_checked(void **state) {
 static int run_all(void) {
     run.file = golden_open("images.h5");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(decoding),   cmocka_unit_test(views),   cmocka_unit_test(normalisation),
-        cmocka_unit_test(operations), cmocka_unit_test(cutouts), cmocka_unit_test(pipelines),
-        cmocka_unit_test(large),      cmocka_unit_test(something_was_checked),
+        cmocka_unit_test(decoding),      cmocka_unit_test(views),
+        cmocka_unit_test(normalisation), cmocka_unit_test(operations),
+        cmocka_unit_test(cutouts),       cmocka_unit_test(pipelines),
+        cmocka_unit_test(large),         cmocka_unit_test(something_was_checked),
     };
     const int n_failed = cmocka_run_group_tests_name(simd_isa_name(simd_isa()), tests, NULL, NULL);
     view_workspace_free(&run.views);
@@ -354,7 +368,8 @@ static int run_all(void) {
     return n_failed;
 }
 
-/* The instruction set is chosen once a process, so each has its own; a set that the machine lacks falls back. */
+/* The instruction set is chosen once a process, so each has its own; a set that the machine lacks falls back.
+ */
 int main(void) {
     static const char *const isas[] = {"base", "avx2", "avx512", "avx512bf16"};
     for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {

@@ -1,5 +1,6 @@
-/* Decoding and resizing against Pillow as installed: every PNG colour type, depth and interlacing, kinds of JPEG and
- * WebP, files cut off anywhere (accepted and refused alike), 300 random sizes. Skipped without Python and Pillow. */
+/* Decoding and resizing against Pillow as installed: every PNG colour type, depth and interlacing, kinds of
+ * JPEG and WebP, files cut off anywhere (accepted and refused alike), 300 random sizes. Skipped without
+ * Python and Pillow. */
 // LIMIT 120
 #include "common/file.h"
 #include "data_shards/decode.h"
@@ -14,7 +15,8 @@
 
 static char folder[] = "/tmp/pillow-XXXXXX";
 
-static void check(const char *name, struct resize_workspace *workspace, struct image *image, struct image *resized) {
+static void check(const char *name, struct resize_workspace *workspace, struct image *image,
+                  struct image *resized) {
     char path[512], *file, *want;
     size_t n_file, n_want;
     snprintf(path, sizeof path, "%s/%s.file", folder, name);
@@ -25,7 +27,8 @@ static void check(const char *name, struct resize_workspace *workspace, struct i
     if (n_want == 0) {
         if (status != STATUS_BAD_DATA) fail_msg("%s: Pillow refuses it, not so we", name);
     } else if (strncmp(name, "cut_png", 7) == 0 && status == STATUS_BAD_DATA) {
-        /* Pillow takes a file that lacks the check sums of its last piece of pixels; here they must be there. */
+        /* Pillow takes a file that lacks the check sums of its last piece of pixels; here they must be there.
+         */
         assert_non_null(strstr(status_message(), "ends early"));
     } else if (status != STATUS_OK) {
         fail_msg("%s: Pillow reads it; here %s", name, status_message());
@@ -74,7 +77,8 @@ int main(void) {
     const char *python = getenv("PYTHON");
     char command[512];
     if (!mkdtemp(folder)) return 1;
-    snprintf(command, sizeof command, "%s tests/data_shards/pillow_cases.py %s", python ? python : "python3", folder);
+    snprintf(command, sizeof command, "%s tests/data_shards/pillow_cases.py %s", python ? python : "python3",
+             folder);
     if (system(command) != 0) return 1;
     const struct CMUnitTest tests[] = {cmocka_unit_test(equals_pillow)};
     const int n_failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,6 @@
-/* Views beyond the golden ones: draws are pure functions of their key and spread as they should, the student's crops
- * and flips, cutout sizes, no allocation after the first call, settings that are refused, normalisation of all values. */
+/* Views beyond the golden ones: draws are pure functions of their key and spread as they should, the
+ * student's crops and flips, cutout sizes, no allocation after the first call, settings that are refused,
+ * normalisation of all values. */
 #include "common/simd.h"
 #include "data_shards/view.h"
 #include "tests/support/test.h"
@@ -17,8 +18,10 @@ static void fill(struct image *image, int32_t height, int32_t width, uint32_t se
 static void draws_depend_on_the_key_alone(void **state) {
     (void)state;
     const struct rng_key key = {.seed = 5, .peer = 255, .purpose = RNG_AUGMENT, .step = 3, .item = 17};
-    const struct augment_draw two = augment_draw(key, 2, 10), again = augment_draw(key, 2, 10), four = augment_draw(key, 4, 10);
-    assert_true(two.cutout_x == again.cutout_x && two.cutout_x == four.cutout_x && two.cutout_y == four.cutout_y);
+    const struct augment_draw two = augment_draw(key, 2, 10), again = augment_draw(key, 2, 10),
+                              four = augment_draw(key, 4, 10);
+    assert_true(two.cutout_x == again.cutout_x && two.cutout_x == four.cutout_x &&
+                two.cutout_y == four.cutout_y);
     for (int i = 0; i < 2; i++) {
         assert_int_equal(two.step[i].op, again.step[i].op);
         assert_int_equal(two.step[i].op, four.step[i].op);
@@ -31,7 +34,8 @@ static void draws_depend_on_the_key_alone(void **state) {
 static void draws_are_uniform(void **state) {
     (void)state;
     enum { N = 28000 };
-    int op[AUGMENT_N_OPS] = {0}, level[AUGMENT_MAX_LEVEL + 1] = {0}, n_positive = 0, n_applied = 0, n_left = 0;
+    int op[AUGMENT_N_OPS] = {0}, level[AUGMENT_MAX_LEVEL + 1] = {0}, n_positive = 0, n_applied = 0,
+        n_left = 0;
     for (uint32_t i = 0; i < N; i++) {
         const struct rng_key key = {.seed = 5, .peer = 255, .purpose = RNG_AUGMENT, .item = i};
         const struct augment_draw draw = augment_draw(key, 1, 10);
@@ -41,7 +45,8 @@ static void draws_are_uniform(void **state) {
         n_applied += draw.step[0].applied;
         n_left += draw.cutout_x < 0.25;
     }
-    for (int i = 0; i < AUGMENT_N_OPS; i++) assert_in_range(op[i], N / 14 - 220, N / 14 + 220); /* 5 deviations */
+    for (int i = 0; i < AUGMENT_N_OPS; i++)
+        assert_in_range(op[i], N / 14 - 220, N / 14 + 220); /* 5 deviations */
     for (int i = 1; i < 10; i++) assert_in_range(level[i], N / 9 - 270, N / 9 + 270);
     assert_int_equal(level[0] + level[10], 0);
     assert_in_range(n_positive, N / 2 - 420, N / 2 + 420);
@@ -87,7 +92,8 @@ static void strong_equals_that_of_the_plain_view(void **state) {
     (void)state;
     struct view_workspace workspace = {0};
     struct image in = {0}, none = {0}, direct = {0}, after = {0};
-    const struct view_spec plain = view_spec_default(VIEW_NONE, 48), strong = view_spec_default(VIEW_STRONG, 48);
+    const struct view_spec plain = view_spec_default(VIEW_NONE, 48),
+                           strong = view_spec_default(VIEW_STRONG, 48);
     fill(&in, 70, 51, 2);
     for (uint32_t i = 0; i < 40; i++) {
         const struct view_key key = {.seed = 3, .image = i};
@@ -170,10 +176,11 @@ static void cutout_of_any_size(void **state) {
     (void)state;
     struct image image = {0};
     assert_ok(image_reshape(&image, 20, 32));
-    for (int32_t size = 0; size <= 40; size += 8) {
+    for (int32_t half = 0; half <= 20; half += 4) {
+        const int32_t size = 2 * half;
         memset(image.data, 0, image_n_bytes(&image));
         augment_cutout(&image, 16.5, 9.5, size);
-        const int32_t left = (int32_t)fmax(0, 16.5 - size / 2), top = (int32_t)fmax(0, 9.5 - size / 2);
+        const int32_t left = (int32_t)fmax(0, 16.5 - half), top = (int32_t)fmax(0, 9.5 - half);
         for (int32_t i = 0; i < 20 * 32; i++) {
             const int32_t x = i % 32, y = i / 32;
             const bool inside = size && x >= left && x <= left + size && y >= top && y <= top + size;
@@ -237,7 +244,8 @@ static void refused_settings(void **state) {
     image_free(&image);
 }
 
-/* All 256 values of all channels against divisions, and bfloat16 against the nearest by trying both neighbours. */
+/* All 256 values of all channels against divisions, and bfloat16 against the nearest by trying both
+ * neighbours. */
 static void normalisation_of_every_value(void **state) {
     (void)state;
     static const float mean[] = {0.485f, 0.456f, 0.406f}, std[] = {0.229f, 0.224f, 0.225f};
@@ -259,7 +267,8 @@ static void normalisation_of_every_value(void **state) {
                 const uint32_t bits = (uint32_t)(narrow[i] + j) << 16;
                 memcpy(&near[j + 1], &bits, sizeof bits);
             }
-            const float off = fabsf(near[1] - want), off_low = fabsf(near[0] - want), off_high = fabsf(near[2] - want);
+            const float off = fabsf(near[1] - want), off_low = fabsf(near[0] - want),
+                        off_high = fabsf(near[2] - want);
             assert_true(off <= off_low && off <= off_high);
             if (off == off_low || off == off_high) assert_int_equal(narrow[i] % 2, 0);
         }

@@ -1,4 +1,5 @@
-/* libFuzzer target: any bytes as an image file. What is accepted has the sides that probing says, and readable pixels.
+/* libFuzzer target: any bytes as an image file. What is accepted has the sides that probing says, and
+ * readable pixels.
  *
  *   clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -DHAVE_WEBP -I. tests/fuzz/decode.c \
  *     data_shards/{decode,decode_jpeg,decode_png,decode_webp,image}.c common/{status,memory}.c \

@@ -83,12 +83,13 @@ double golden_attribute(hid_t at, const char *path, const char *name) {
     return value;
 }
 
-/* Names are fetched one by one: a test that fails in visit() jumps away, which must not happen inside an HDF5 call. */
+/* Names are fetched one by one: a test that fails in visit() jumps away, which must not happen inside an HDF5
+ * call. */
 int golden_walk(hid_t at, const char *path, void (*visit)(hid_t group, const char *name, void *context),
                 void *context) {
     if (!golden_has(at, path)) return 0;
     const hid_t group = H5Gopen2(at, path, H5P_DEFAULT);
-    H5G_info_t info;
+    H5G_info_t info = {0};
     assert_true(group >= 0 && H5Gget_info(group, &info) >= 0);
     for (hsize_t i = 0; i < info.nlinks; i++) {
         char name[256];

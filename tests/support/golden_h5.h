@@ -1,4 +1,5 @@
-/* Reading golden HDF5 files: whole data sets, and walking over what a group holds. Each failure ends the test. */
+/* Reading golden HDF5 files: whole data sets, and walking over what a group holds. Each failure ends the
+ * test. */
 #ifndef TESTS_SUPPORT_GOLDEN_H5_H
 #define TESTS_SUPPORT_GOLDEN_H5_H
 
@@ -10,14 +11,15 @@
 struct golden_array {
     int n_axes;
     hsize_t shape[8];
-    size_t n; /* elements */
+    size_t n;   /* elements */
     void *data; /* owned; release with golden_free() */
 };
 
 /* $GOLDEN, or tests/golden where that is not set. Static storage. */
 const char *golden_folder(void);
 
-/* Opens `name` in golden_folder(). Where GOLDEN is set and holds no such file, the test is skipped (exit 77). */
+/* Opens `name` in golden_folder(). Where GOLDEN is set and holds no such file, the test is skipped (exit 77).
+ */
 hid_t golden_open(const char *name);
 
 /* The data set at `path`, converted to `type` (H5T_NATIVE_UINT8, ...). */
@@ -30,8 +32,8 @@ bool golden_has(hid_t at, const char *path);
 void golden_text(hid_t at, const char *path, const char *name, char *text, size_t n_bytes);
 double golden_attribute(hid_t at, const char *path, const char *name);
 
-/* Calls visit(group, name, context) for every member of the group at `path`, in the order of names; the group is
- * open during the call. Returns their number; 0 where there is no such group. */
+/* Calls visit(group, name, context) for every member of the group at `path`, in the order of names; the group
+ * is open during the call. Returns their number; 0 where there is no such group. */
 int golden_walk(hid_t at, const char *path, void (*visit)(hid_t group, const char *name, void *context),
                 void *context);
 
