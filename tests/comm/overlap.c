@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
+#include "tests/support/cluster.h"
 #include "tests/support/test.h"
 #include "comm/buckets.h"
 #include "comm/exchange.h"
@@ -98,39 +98,22 @@ static int as_rank(int argc, char **argv) {
 
 /* ---- as the test ------------------------------------------------------------------------------------------- */
 
-static char output[65536];
-
-static int shell(const char *command) {
-    FILE *pipe = popen(command, "r");
-    if (!pipe) return -1;
-    output[fread(output, 1, sizeof output - 1, pipe)] = '\0';
-    const int status = pclose(pipe);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-#define CLUSTER "NETNS_PREFIX=mov NETNS_SLOTS=1 bash tests/support/netns-cluster.sh "
-
 int main(int argc, char **argv) {
-    char command[1024], kind[16];
+    char words[1024], kind[16];
     double reduction, deaf, poked;
     int n_results = 0, bad = 0;
     if (argc > 1) return as_rank(argc, argv);
-    if (geteuid() != 0 || shell(CLUSTER "up 2 2>&1")) {
-        printf("no network namespaces here: %s\n", geteuid() ? "not root" : output);
-        shell(CLUSTER "down 2>&1");
+    if (!cluster_up("mov")) return 77;
+    if (cluster("mov", "slow h2 rate=200")) {
+        printf("no slow cable: %s\n", cluster_output);
+        cluster("mov", "down");
         return 77;
     }
-    if (shell(CLUSTER "slow h2 rate=200 2>&1")) {
-        printf("no slow cable: %s\n", output);
-        shell(CLUSTER "down 2>&1");
-        return 77;
-    }
-    snprintf(command, sizeof command, CLUSTER "%s -np 2 %s rank 2>&1",
-             strstr(comm_library(), "MPICH") ? "mpirun-mpich" : "mpirun", argv[0]);
-    const int code = shell(command);
-    static char result[sizeof output];
-    memcpy(result, output, sizeof result);
-    shell(CLUSTER "down 2>&1");
+    snprintf(words, sizeof words, "%s -np 2 %s rank", cluster_mpirun(), argv[0]);
+    const int code = cluster("mov", words);
+    static char result[sizeof cluster_output];
+    memcpy(result, cluster_output, sizeof result);
+    cluster("mov", "down");
     for (const char *at = result; (at = strstr(at, "RESULT ")); at++, n_results++)
         if (sscanf(at, "RESULT %15s reduction %lf ms, wait without pokes %lf ms, with %lf ms", kind, &reduction, &deaf,
                    &poked) != 4 || reduction < 100 || deaf < 0.5 * reduction || poked > 0.2 * reduction)
