@@ -77,6 +77,7 @@ static void make_linear(struct maker *m) {
     NORMAL(m, "dy", n * per_image, out);
     if (!chance(m, 3)) NORMAL(m, "bias", out);
     residual(m, n, per_image, out, false);
+    if (!m->small && !case_find(m->c, "row_scale")) case_set(m->c, "relu6", chance(m, 4));
     gradient_settings(m, true);
 }
 
@@ -118,6 +119,7 @@ static void make_convolution(struct maker *m, int64_t n, int64_t h, int64_t w, i
     case_set(m->c, "stride", (double)stride);
     case_set(m->c, "padding", (double)pad);
     case_set(m->c, "groups", (double)groups);
+    if (!m->small) case_set(m->c, "relu6", chance(m, 4));
     gradient_settings(m, true);
 }
 
@@ -159,6 +161,18 @@ static void make_batchnorm(struct maker *m) {
     gradient_settings(m, false);
     if (case_setting(m->c, "frozen", 0.0) == 2.0)
         case_set(m->c, "frozen", 0.0); /* dx is always wanted there */
+}
+
+static void make_fold(struct maker *m) {
+    const int64_t c = channels(m), taps = channels(m);
+    const bool channels_last = chance(m, 2);
+    NORMAL(m, "w", channels_last ? taps : c, channels_last ? c : taps);
+    NORMAL(m, "weight", c);
+    NORMAL(m, "bias", c);
+    NORMAL(m, "running_mean", c);
+    struct tensor *var = NORMAL(m, "running_var", c);
+    for (int64_t i = 0; i < c; i++) var->v[i] = (double)(float)exp(var->v[i]);
+    case_set(m->c, "channels_last", channels_last);
 }
 
 static void make_pool(struct maker *m) {
@@ -261,6 +275,7 @@ static const struct {
     {"confidence", make_confidence},
     {"gemm", make_gemm},
     {"dropout", make_dropout},
+    {"batchnorm_fold", make_fold},
 };
 const uint32_t n_random_operations = sizeof makers / sizeof *makers;
 

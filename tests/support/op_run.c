@@ -24,6 +24,7 @@ const struct op_runner op_runners[] = {
     {"deep_coral", run_deep_coral},
     {"gemm", run_gemm},
     {"dropout", run_dropout},
+    {"batchnorm_fold", run_batchnorm_fold},
 };
 const int32_t n_op_runners = sizeof op_runners / sizeof op_runners[0];
 
@@ -96,12 +97,14 @@ void run_linear(struct op_run *r) {
     a.residual = run_in(r, "residual");
     a.row_scale = run_in_f32(r, "row_scale");
     a.epilogue = a.residual ? LINEAR_RESIDUAL : LINEAR_PLAIN;
+    a.relu6 = case_setting(r->c, "relu6", 0.0) != 0.0; /* forward only */
     void *work = SCRATCH(r, linear_scratch, &a, true);
     /* In place where the case says so: the residual is the output. */
     void *y = case_setting(r->c, "in_place", 0.0) != 0.0 ? (void *)(uintptr_t)a.residual
                                                          : table_filled(t, r->dtype, dy->n, (double)NAN);
     assert_ok(t->ops->linear_forward(t->be, &a, y, work));
     run_out(r, r->dtype, y, "y", dy->n_dims, dy->shape);
+    if (a.relu6) return;
     struct linear_grad g = {.dy = run_in(r, "dy"), .dx_accumulate = run_accumulates(r)};
     g.dx = run_dx(r, "x");
     g.dw = run_grad(r, "weight");

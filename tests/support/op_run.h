@@ -61,5 +61,6 @@ void run_confidence(struct op_run *r);
 void run_deep_coral(struct op_run *r);
 void run_gemm(struct op_run *r);
 void run_dropout(struct op_run *r);
+void run_batchnorm_fold(struct op_run *r);
 
 #endif

@@ -66,9 +66,10 @@ static void run_dense(struct op_run *r, const struct tensor *x, const struct ten
     a.x = run_in(r, "x");
     a.weight = table_up(t, r->dtype, ours);
     a.bias = run_in_f32(r, "bias");
+    a.relu6 = case_setting(r->c, "relu6", 0.0) != 0.0; /* forward only */
     void *work = SCRATCH(r, conv_scratch, &a, true);
     assert_ok(t->ops->conv_forward(t->be, &a, y, work));
-    assert_ok(t->ops->conv_backward(t->be, &a, g, work));
+    if (!a.relu6) assert_ok(t->ops->conv_backward(t->be, &a, g, work));
 }
 
 static void run_depthwise(struct op_run *r, const struct tensor *x, const struct tensor *w,
@@ -82,9 +83,10 @@ static void run_depthwise(struct op_run *r, const struct tensor *x, const struct
     a.x = run_in(r, "x");
     a.weight = table_up(t, DTYPE_F32, ours);
     a.bias = run_in_f32(r, "bias");
+    a.relu6 = case_setting(r->c, "relu6", 0.0) != 0.0; /* forward only */
     void *work = SCRATCH(r, depthwise_scratch, &a, true);
     assert_ok(t->ops->depthwise_forward(t->be, &a, y, work));
-    assert_ok(t->ops->depthwise_backward(t->be, &a, g, work));
+    if (!a.relu6) assert_ok(t->ops->depthwise_backward(t->be, &a, g, work));
 }
 
 void run_conv2d(struct op_run *r) {
@@ -101,10 +103,11 @@ void run_conv2d(struct op_run *r) {
     void *y = table_filled(r->t, r->dtype, dy->n, (double)NAN);
     (depthwise ? run_depthwise : run_dense)(r, x, w, &ours, &g, y);
     run_out(r, r->dtype, y, "y", dy->n_dims, dy->shape);
+    tensor_free(&ours);
+    if (case_setting(r->c, "relu6", 0.0) != 0.0) return;
     run_out_grad(r, r->dtype, g.dx, "x");
     run_out_dweight(r, g.dweight, w, depthwise);
     run_out_grad(r, DTYPE_F32, g.dbias, "bias");
-    tensor_free(&ours);
 }
 
 void run_batchnorm(struct op_run *r) {
@@ -145,6 +148,24 @@ void run_batchnorm(struct op_run *r) {
     run_out_grad(r, DTYPE_F32, g.dbias, "bias");
     run_out(r, DTYPE_F32, a.running_mean, "running_mean_after", 1, &c);
     run_out(r, DTYPE_F32, a.running_var, "running_var_after", 1, &c);
+}
+
+void run_batchnorm_fold(struct op_run *r) {
+    struct table *t = r->t;
+    const struct tensor *w = case_need(r->c, "w"), *weight = case_need(r->c, "weight");
+    struct batchnorm_fold a = {.dtype = r->dtype, .c = weight->n, .taps = w->n / weight->n};
+    a.channels_last = case_setting(r->c, "channels_last", 0.0) != 0.0;
+    a.eps = (float)case_setting(r->c, "eps", 1e-5);
+    a.w = run_in_f32(r, "w");
+    a.weight = run_in_f32(r, "weight");
+    a.bias = run_in_f32(r, "bias");
+    a.running_mean = run_in_f32(r, "running_mean");
+    a.running_var = run_in_f32(r, "running_var");
+    a.w_folded = table_filled(t, r->dtype, w->n, (double)NAN);
+    a.bias_folded = table_filled(t, DTYPE_F32, a.c, (double)NAN);
+    assert_ok(t->ops->batchnorm_fold(t->be, &a));
+    run_out(r, r->dtype, a.w_folded, "w_folded", w->n_dims, w->shape);
+    run_out(r, DTYPE_F32, a.bias_folded, "bias_folded", 1, &a.c);
 }
 
 void run_global_average_pool(struct op_run *r) {
