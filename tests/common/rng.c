@@ -15,7 +15,8 @@ static void known_answer(void **state) {
 
 static void every_field_matters(void **state) {
     (void)state;
-    const struct rng_key base = {.seed = 7, .stage = 1, .peer = 1, .purpose = 1, .sub = 1, .step = 1, .item = 1};
+    const struct rng_key base = {
+        .seed = 7, .stage = 1, .peer = 1, .purpose = 1, .sub = 1, .step = 1, .item = 1};
     struct rng_key keys[8];
     for (int i = 0; i < 8; i++) keys[i] = base;
     keys[1].seed ^= 1ull << 40, keys[2].stage++, keys[3].peer++, keys[4].purpose++, keys[5].sub++;
@@ -50,6 +51,7 @@ static void normal_has_its_moments(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(known_answer), cmocka_unit_test(every_field_matters),
-                                       cmocka_unit_test(below_is_uniform), cmocka_unit_test(normal_has_its_moments)};
+                                       cmocka_unit_test(below_is_uniform),
+                                       cmocka_unit_test(normal_has_its_moments)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
