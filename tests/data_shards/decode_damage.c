@@ -150,12 +150,36 @@ static void bombs(void **state) {
     assert_null(image.data);
 }
 
+/* A progressive file whose last scan comes 600 times: every one costs a pass over the whole image. */
+static void too_many_scans(void **state) {
+    (void)state;
+    struct image image = {0};
+    for (uint32_t i = 0; i < n_jpegs; i++) {
+        const uint8_t *from = jpegs[i].bytes;
+        size_t at = jpegs[i].n_bytes - 2, n_scans = 0;
+        for (size_t j = 0; j + 2 < jpegs[i].n_bytes; j++)
+            if (from[j] == 0xff && from[j + 1] == 0xda) at = j, n_scans++;
+        if (n_scans < 3) continue; /* not progressive */
+        const size_t scan_bytes = jpegs[i].n_bytes - 2 - at, n_bytes = at + 600 * scan_bytes + 2;
+        uint8_t *bytes = malloc(n_bytes);
+        memcpy(bytes, from, at);
+        for (size_t j = 0; j < 600; j++) memcpy(bytes + at + j * scan_bytes, from + at, scan_bytes);
+        memcpy(bytes + n_bytes - 2, from + jpegs[i].n_bytes - 2, 2);
+        assert_fails(decode_image(bytes, n_bytes, &image), STATUS_BAD_DATA, "500 scans");
+        free(bytes);
+        image_free(&image);
+        return;
+    }
+    fail_msg("no progressive file among the sources");
+}
+
 int main(void) {
     const hid_t file = golden_open("images.h5");
     golden_walk(file, "sources", collect, NULL);
     H5Fclose(file);
     const struct CMUnitTest tests[] = {cmocka_unit_test(jpeg), cmocka_unit_test(png),
-                                       cmocka_unit_test(not_an_image), cmocka_unit_test(bombs)};
+                                       cmocka_unit_test(not_an_image), cmocka_unit_test(bombs),
+                                       cmocka_unit_test(too_many_scans)};
     const int n_failed = cmocka_run_group_tests(tests, NULL, NULL);
     for (uint32_t i = 0; i < n_jpegs; i++) free((void *)(uintptr_t)jpegs[i].bytes);
     for (uint32_t i = 0; i < n_pngs; i++) free((void *)(uintptr_t)pngs[i].bytes);

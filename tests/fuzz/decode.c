@@ -1,10 +1,5 @@
 /* libFuzzer target: any bytes as an image file. What is accepted has the sides that probing says, and
- * readable pixels.
- *
- *   clang -g -O1 -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -DHAVE_WEBP -I. tests/fuzz/decode.c \
- *     data_shards/{decode,decode_jpeg,decode_png,decode_webp,image}.c common/{status,memory}.c \
- *     -ljpeg -lpng -lwebp -o build/fuzz-decode
- *   build/fuzz-decode -max_total_time=600 -rss_limit_mb=4096 tests/fuzz/corpus/decode */
+ * readable pixels. make fuzz-run TARGET=decode SECONDS=600 */
 #include "data_shards/decode.h"
 
 #include <stdlib.h>
