@@ -1,4 +1,5 @@
 #include "data_shards/h5.h"
+#include "data_shards/h5_plain.h"
 #include "data_shards/seal.h"
 
 #include "common/file.h"
@@ -48,7 +49,11 @@ status_t store_reader_open(const char *path, struct store_reader **out) {
     CHECK_TO(fail, fstat(r->fd, &info) == 0, STATUS_IO, "cannot read %s: %s", path, strerror(errno));
     CHECK_TO(fail, S_ISREG(info.st_mode), STATUS_BAD_DATA, "%s is not a file", path);
     TRY_TO(fail, seal_check(r->fd, path, &r->sealed));
-    TRY_TO(fail, h5_catalogue_read(path, (uint64_t)info.st_size, &r->catalogue));
+    /* Headers of the oldest format are only shown to the library where the seal vouches for them. */
+    if (!r->sealed && h5_plain_recognises(r->fd))
+        TRY_TO(fail, h5_plain_read(r->fd, path, (uint64_t)info.st_size, &r->catalogue));
+    else
+        TRY_TO(fail, h5_catalogue_read(path, (uint64_t)info.st_size, &r->catalogue));
     *out = r;
     return STATUS_OK;
 fail:
