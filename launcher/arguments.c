@@ -17,8 +17,8 @@ static status_t set_number(const char *command, const struct argument *argument,
     char *end;
     errno = 0;
     const long long number = strtoll(value, &end, 10);
-    CHECK(*value && !*end && !errno && number >= argument->minimum && number <= argument->maximum, STATUS_USAGE,
-          "%s: %s takes a whole number from %lld to %lld, not \"%s\"", command, argument->name,
+    CHECK(*value && !*end && !errno && number >= argument->minimum && number <= argument->maximum,
+          STATUS_USAGE, "%s: %s takes a whole number from %lld to %lld, not \"%s\"", command, argument->name,
           (long long)argument->minimum, (long long)argument->maximum, value);
     *argument->number = number;
     return STATUS_OK;
@@ -44,8 +44,8 @@ static status_t set_option(int argc, char **argv, int *i, const struct argument 
     return unknown(argv[0], word, table);
 }
 
-status_t arguments_parse(int argc, char **argv, const struct argument *table, const char **positional, int max_positional,
-                         int *n_positional) {
+status_t arguments_parse(int argc, char **argv, const struct argument *table, const char **positional,
+                         int max_positional, int *n_positional) {
     int n = 0;
     for (int i = 1; i < argc; i++) {
         if (argv[i][0] == '-' && argv[i][1]) {

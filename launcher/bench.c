@@ -10,7 +10,8 @@ static int ascending(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-status_t bench_time(const struct bench *bench, status_t (*call)(void *context), void *context, double *median_s) {
+status_t bench_time(const struct bench *bench, status_t (*call)(void *context), void *context,
+                    double *median_s) {
     double *times = memory_zeroed((size_t)bench->runs, sizeof *times);
     CHECK(times, STATUS_NO_MEMORY, "no memory for %d times", bench->runs);
     status_t status = STATUS_OK;
@@ -20,8 +21,10 @@ status_t bench_time(const struct bench *bench, status_t (*call)(void *context), 
         for (int64_t i = 0; i < n_inner && status == STATUS_OK; i++) status = call(context);
         if (status == STATUS_OK) status = bench->ops->synchronise(bench->be);
         const double time_s = (clock_now_s() - start) / (double)n_inner;
-        if (run >= 0) times[run] = time_s;
-        else n_inner = time_s < 0.01 ? 1 + (int64_t)(0.01 / (time_s + 1e-6)) : 1;
+        if (run >= 0)
+            times[run] = time_s;
+        else
+            n_inner = time_s < 0.01 ? 1 + (int64_t)(0.01 / (time_s + 1e-6)) : 1;
     }
     qsort(times, (size_t)bench->runs, sizeof *times, ascending);
     if (status == STATUS_OK) *median_s = 0.5 * (times[(bench->runs - 1) / 2] + times[bench->runs / 2]);
@@ -44,8 +47,9 @@ status_t bench_peak_gflops(const struct bench *bench, enum dtype dtype, double *
     enum { SIDE = 2048 };
     const struct ops *ops = bench->ops;
     struct backend *be = bench->be;
-    struct square s = {.bench = bench,
-                       .linear = {.dtype = dtype, .rows = SIDE, .in = SIDE, .out = SIDE, .rows_per_image = SIDE}};
+    struct square s = {
+        .bench = bench,
+        .linear = {.dtype = dtype, .rows = SIDE, .in = SIDE, .out = SIDE, .rows_per_image = SIDE}};
     const size_t n_bytes = (size_t)SIDE * SIDE * dtype_bytes(dtype);
     const size_t n_scratch = ops->linear_scratch ? ops->linear_scratch(be, &s.linear, false) : 0;
     void *x = NULL, *w = NULL;
@@ -79,7 +83,8 @@ static status_t copy_once(void *context) {
     return c->bench->ops->add(c->bench->be, DTYPE_F32, c->to, c->from, (int64_t)(c->n_bytes / sizeof(float)));
 }
 
-/* y += x moves three words an element: what a copy loop reaches, since a plain store reads its line first too. */
+/* y += x moves three words an element: what a copy loop reaches, since a plain store reads its line first
+ * too. */
 status_t bench_peak_gb_s(const struct bench *bench, double *gb_s) {
     struct copying c = {.bench = bench, .n_bytes = (size_t)128 << 20};
     double time_s;
@@ -97,7 +102,8 @@ end:
 }
 
 status_t bench_precision(const char *text, enum dtype *out) {
-    CHECK(!strcmp(text, "fp32") || !strcmp(text, "bf16"), STATUS_USAGE, "--precision is fp32 or bf16, not \"%s\"", text);
+    CHECK(!strcmp(text, "fp32") || !strcmp(text, "bf16"), STATUS_USAGE,
+          "--precision is fp32 or bf16, not \"%s\"", text);
     *out = !strcmp(text, "bf16") ? DTYPE_BF16 : DTYPE_F32;
     CHECK(*out == DTYPE_F32 || cpu_has_bf16(), STATUS_USAGE,
           "--precision bf16: this processor has no bf16 arithmetic (AVX512_BF16, AMX); use fp32");

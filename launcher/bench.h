@@ -11,12 +11,13 @@ struct bench {
     int32_t runs; /* timed runs; their median counts */
 };
 
-/* Median over bench->runs of the time of call(context), after one run that is not counted; short calls are repeated
- * within a run until it lasts 10 ms. */
-status_t bench_time(const struct bench *bench, status_t (*call)(void *context), void *context, double *median_s);
+/* Median over bench->runs of the time of call(context), after one run that is not counted; short calls are
+ * repeated within a run until it lasts 10 ms. */
+status_t bench_time(const struct bench *bench, status_t (*call)(void *context), void *context,
+                    double *median_s);
 
-/* What this machine reaches: GFLOP/s of a square product of matrices of side 2048 of type dtype, and GB/s (read and
- * written) of y += x over 128 MiB, as STREAM counts. */
+/* What this machine reaches: GFLOP/s of a square product of matrices of side 2048 of type dtype, and GB/s
+ * (read and written) of y += x over 128 MiB, as STREAM counts. */
 status_t bench_peak_gflops(const struct bench *bench, enum dtype dtype, double *gflops);
 status_t bench_peak_gb_s(const struct bench *bench, double *gb_s);
 

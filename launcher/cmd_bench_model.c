@@ -31,12 +31,18 @@ static status_t one_step(void *context) {
     struct model_bench *b = context;
     const struct ops *ops = b->bench.ops;
     struct backend *be = b->bench.be;
-    const struct forward_options forward = {.update_statistics = true, .rng = {.seed = 1, .step = (uint32_t)b->n_steps++}};
+    const struct forward_options forward = {.update_statistics = true,
+                                            .rng = {.seed = 1, .step = (uint32_t)b->n_steps++}};
     if (b->train) TRY(ops->fill_zero(be, net_grads(b->net), (size_t)net_n_elem(b->net) * sizeof(float)));
     TRY(pass_forward(b->pass, &forward));
     if (!b->train) return STATUS_OK;
-    const struct cross_entropy loss = {.n = b->batch, .k = CLASSES, .smoothing = 0, .logits = pass_logits(b->pass),
-                                       .labels = b->labels, .scale = 1.0f / (float)b->batch, .dlogits = pass_dlogits(b->pass)};
+    const struct cross_entropy loss = {.n = b->batch,
+                                       .k = CLASSES,
+                                       .smoothing = 0,
+                                       .logits = pass_logits(b->pass),
+                                       .labels = b->labels,
+                                       .scale = 1.0f / (float)b->batch,
+                                       .dlogits = pass_dlogits(b->pass)};
     TRY(ops->cross_entropy(be, &loss));
     TRY(pass_backward(b->pass, NULL, NULL));
     return optimiser_step(b->optimiser, 1e-4, NULL, NULL);
@@ -81,12 +87,19 @@ static status_t build(struct model_bench *b) {
     spec.drop_path = spec.dropout = 0; /* as the libraries we compare with create a network */
     TRY(net_new(b->bench.ops, b->bench.be, &spec, (int32_t)b->image, (int32_t)b->image, b->dtype, &b->net));
     TRY(net_init(b->net, 1, 0));
-    const struct pass_options options = {.batch = (int32_t)b->batch, .height = (int32_t)b->image, .width = (int32_t)b->image,
-                                         .mode = b->train ? PASS_TRAIN : PASS_INFER, .recompute = b->recompute};
+    const struct pass_options options = {.batch = (int32_t)b->batch,
+                                         .height = (int32_t)b->image,
+                                         .width = (int32_t)b->image,
+                                         .mode = b->train ? PASS_TRAIN : PASS_INFER,
+                                         .recompute = b->recompute};
     TRY(pass_new(b->net, &options, &b->pass));
     if (b->train) {
-        const struct optimizer_settings settings = {.name = OPTIMIZER_ADAMW, .betas = {.n = 2, .items = {0.9, 0.999}}, .eps = 1e-8,
-                                                    .weight_decay = 0.01, .layer_decay = 1, .backbone_scale = 1};
+        const struct optimizer_settings settings = {.name = OPTIMIZER_ADAMW,
+                                                    .betas = {.n = 2, .items = {0.9, 0.999}},
+                                                    .eps = 1e-8,
+                                                    .weight_decay = 0.01,
+                                                    .layer_decay = 1,
+                                                    .backbone_scale = 1};
         TRY(optimiser_new(b->net, &settings, (struct interval){0, net_n_elem(b->net)}, 0, &b->optimiser));
     }
     return fill_batch(b);
@@ -111,12 +124,14 @@ static status_t print_kinds(struct model_bench *b, double peak_gflops) {
     total_s += optimiser_s;
     for (int32_t i = 0; i < n; i++) {
         const struct profile_row *row = &rows[i];
-        printf("  %-20s %-8s %5lld calls %9.2f ms %5.1f %% %8.1f GFLOP/s (%3.0f %% of GEMM) %7.1f GB/s\n", row->kind,
-               row->backward ? "backward" : "forward", (long long)row->n_calls, 1e3 * row->time_s, 100 * row->time_s / total_s,
-               1e-9 * row->flop / row->time_s, 1e-7 * row->flop / row->time_s / peak_gflops, 1e-9 * row->n_bytes / row->time_s);
+        printf("  %-20s %-8s %5lld calls %9.2f ms %5.1f %% %8.1f GFLOP/s (%3.0f %% of GEMM) %7.1f GB/s\n",
+               row->kind, row->backward ? "backward" : "forward", (long long)row->n_calls, 1e3 * row->time_s,
+               100 * row->time_s / total_s, 1e-9 * row->flop / row->time_s,
+               1e-7 * row->flop / row->time_s / peak_gflops, 1e-9 * row->n_bytes / row->time_s);
     }
     if (b->train)
-        printf("  %-20s %-8s %5d calls %9.2f ms %5.1f %%\n", "adamw", "", 1, 1e3 * optimiser_s, 100 * optimiser_s / total_s);
+        printf("  %-20s %-8s %5d calls %9.2f ms %5.1f %%\n", "adamw", "", 1, 1e3 * optimiser_s,
+               100 * optimiser_s / total_s);
     return STATUS_OK;
 }
 
@@ -124,22 +139,27 @@ static status_t measure(struct model_bench *b) {
     double time_s, peak_gflops;
     TRY(build(b));
     TRY(bench_time(&b->bench, one_step, b, &time_s));
-    const double memory_mib = peak_mib(), flop = 2.0 * (double)net_macs(b->net) * (double)b->batch * (b->train ? 3 : 1);
+    const double memory_mib = peak_mib(),
+                 flop = 2.0 * (double)net_macs(b->net) * (double)b->batch * (b->train ? 3 : 1);
     const char *what = b->train ? "train" : "features", *precision = b->dtype == DTYPE_F32 ? "fp32" : "bf16";
-    const double arena_mib = (double)pass_arena_bytes(b->pass) / 1048576, images_per_s = (double)b->batch / time_s;
+    const double arena_mib = (double)pass_arena_bytes(b->pass) / 1048576,
+                 images_per_s = (double)b->batch / time_s;
     if (b->json) {
-        printf("{\"what\": \"%s\", \"engine\": \"marrs_dist\", \"model\": \"%s\", \"image\": %lld, \"batch\": %lld, \"precision\": \"%s\", "
-               "\"threads\": %lld, \"images_per_s\": %.3f, \"gflop_per_s\": %.1f, \"peak_mib\": %.0f, \"arena_mib\": %.1f}\n",
-               what, b->model, (long long)b->image, (long long)b->batch, precision, (long long)b->threads, images_per_s,
-               1e-9 * flop / time_s, memory_mib, arena_mib);
+        printf("{\"what\": \"%s\", \"engine\": \"marrs_dist\", \"model\": \"%s\", \"image\": %lld, "
+               "\"batch\": %lld, \"precision\": \"%s\", "
+               "\"threads\": %lld, \"images_per_s\": %.3f, \"gflop_per_s\": %.1f, \"peak_mib\": %.0f, "
+               "\"arena_mib\": %.1f}\n",
+               what, b->model, (long long)b->image, (long long)b->batch, precision, (long long)b->threads,
+               images_per_s, 1e-9 * flop / time_s, memory_mib, arena_mib);
         return STATUS_OK;
     }
     TRY(bench_peak_gflops(&b->bench, b->dtype, &peak_gflops));
-    printf("%s, %s at %lld, batch %lld, %s: %.3f images/s, %.1f GFLOP/s (%.0f %% of GEMM 2048^3), median of %d\n"
-           "peak memory %.0f MiB, of it activations %.1f MiB and parameters with gradients %.1f MiB\n",
-           what, b->model, (long long)b->image, (long long)b->batch, precision, images_per_s, 1e-9 * flop / time_s,
-           1e-7 * flop / time_s / peak_gflops, b->bench.runs, memory_mib, arena_mib,
-           (double)net_n_bytes(b->net, b->train) / 1048576);
+    printf(
+        "%s, %s at %lld, batch %lld, %s: %.3f images/s, %.1f GFLOP/s (%.0f %% of GEMM 2048^3), median of %d\n"
+        "peak memory %.0f MiB, of it activations %.1f MiB and parameters with gradients %.1f MiB\n",
+        what, b->model, (long long)b->image, (long long)b->batch, precision, images_per_s,
+        1e-9 * flop / time_s, 1e-7 * flop / time_s / peak_gflops, b->bench.runs, memory_mib, arena_mib,
+        (double)net_n_bytes(b->net, b->train) / 1048576);
     return print_kinds(b, peak_gflops);
 }
 
@@ -149,16 +169,17 @@ status_t cmd_bench_model(struct launch_context *context, int argc, char **argv) 
     const char *precision = "fp32";
     int64_t runs = 5;
     struct model_bench b = {.batch = 8};
-    const struct argument table[] = {{.name = "--model", .text = &b.model},
-                                     {.name = "--image", .number = &b.image, .minimum = 1, .maximum = 4096},
-                                     {.name = "--batch", .number = &b.batch, .minimum = 1, .maximum = 65536},
-                                     {.name = "--precision", .text = &precision},
-                                     {.name = "--train", .flag = &b.train},
-                                     {.name = "--recompute", .flag = &b.recompute},
-                                     {.name = "--threads", .number = &b.threads, .minimum = 1, .maximum = 4096},
-                                     {.name = "--runs", .number = &runs, .minimum = 1, .maximum = 1000},
-                                     {.name = "--json", .flag = &b.json},
-                                     {0}};
+    const struct argument table[] = {
+        {.name = "--model", .text = &b.model},
+        {.name = "--image", .number = &b.image, .minimum = 1, .maximum = 4096},
+        {.name = "--batch", .number = &b.batch, .minimum = 1, .maximum = 65536},
+        {.name = "--precision", .text = &precision},
+        {.name = "--train", .flag = &b.train},
+        {.name = "--recompute", .flag = &b.recompute},
+        {.name = "--threads", .number = &b.threads, .minimum = 1, .maximum = 4096},
+        {.name = "--runs", .number = &runs, .minimum = 1, .maximum = 1000},
+        {.name = "--json", .flag = &b.json},
+        {0}};
     TRY(arguments_parse(argc, argv, table, NULL, 0, NULL));
     CHECK(b.model, STATUS_USAGE, "bench model: --model NAME is wanted, as in --model convnext_tiny");
     TRY(bench_precision(precision, &b.dtype));

@@ -13,11 +13,11 @@ struct ops_bench {
     struct bench bench;
     enum dtype dtype;
     bool json;
-    const char *only;             /* operations whose name contains this; NULL: all */
+    const char *only; /* operations whose name contains this; NULL: all */
     double peak_gflops, peak_gb_s;
-    void *buffers[MAX_BUFFERS];   /* of the present case */
+    void *buffers[MAX_BUFFERS]; /* of the present case */
     int n_buffers;
-    status_t status;              /* first failure of buffer() */
+    status_t status; /* first failure of buffer() */
     void *scratch;
 };
 
@@ -29,7 +29,8 @@ static void *buffer(struct ops_bench *b, enum dtype dtype, int64_t n) {
     if (b->status != STATUS_OK || b->n_buffers + 2 > MAX_BUFFERS) return NULL;
     float *host = memory_aligned((size_t)n * sizeof *host);
     if (!host) b->status = FAIL(STATUS_NO_MEMORY, "no memory for %lld elements", (long long)n);
-    for (int64_t i = 0; host && i < n; i++) host[i] = (float)((uint32_t)i * 2654435761u >> 8) / 16777216.0f - 0.5f;
+    for (int64_t i = 0; host && i < n; i++)
+        host[i] = (float)((uint32_t)i * 2654435761u >> 8) / 16777216.0f - 0.5f;
     if (host) b->status = ops->alloc(be, (size_t)n * sizeof(float), &wide);
     if (b->status == STATUS_OK) b->status = ops->copy_in(be, wide, host, (size_t)n * sizeof(float));
     free(host);
@@ -44,7 +45,9 @@ static void *buffer(struct ops_bench *b, enum dtype dtype, int64_t n) {
     return out;
 }
 
-static float *floats(struct ops_bench *b, int64_t n) { return buffer(b, DTYPE_F32, n); }
+static float *floats(struct ops_bench *b, int64_t n) {
+    return buffer(b, DTYPE_F32, n);
+}
 
 static void scratch(struct ops_bench *b, size_t n_bytes) {
     if (b->status != STATUS_OK) return;
@@ -58,9 +61,10 @@ static void release_all(struct ops_bench *b) {
     b->scratch = NULL;
 }
 
-/* Time `call` and print its row. flop and n_bytes of one call; whichever bound is nearer gives the fraction. */
-static status_t measure(struct ops_bench *b, const char *op, const char *size, status_t (*call)(void *), void *context,
-                        double flop, double n_bytes) {
+/* Time `call` and print its row. flop and n_bytes of one call; whichever bound is nearer gives the fraction.
+ */
+static status_t measure(struct ops_bench *b, const char *op, const char *size, status_t (*call)(void *),
+                        void *context, double flop, double n_bytes) {
     double time_s;
     TRY(b->status);
     TRY(bench_time(&b->bench, call, context, &time_s));
@@ -69,12 +73,14 @@ static status_t measure(struct ops_bench *b, const char *op, const char *size, s
     const bool by_flop = of_flop > of_bytes;
     const char *precision = b->dtype == DTYPE_F32 ? "fp32" : "bf16";
     if (b->json)
-        printf("{\"op\": \"%s\", \"size\": \"%s\", \"precision\": \"%s\", \"time_ms\": %.4f, \"gflop_per_s\": %.1f, "
+        printf("{\"op\": \"%s\", \"size\": \"%s\", \"precision\": \"%s\", \"time_ms\": %.4f, "
+               "\"gflop_per_s\": %.1f, "
                "\"gb_per_s\": %.2f, \"fraction\": %.3f, \"bound\": \"%s\"}\n",
-               op, size, precision, 1e3 * time_s, gflops, gb_s, by_flop ? of_flop : of_bytes, by_flop ? "arithmetic" : "memory");
+               op, size, precision, 1e3 * time_s, gflops, gb_s, by_flop ? of_flop : of_bytes,
+               by_flop ? "arithmetic" : "memory");
     else
-        printf("%-22s %-24s %10.3f ms %8.1f GFLOP/s %7.1f GB/s  %3.0f %% of %s\n", op, size, 1e3 * time_s, gflops, gb_s,
-               100 * (by_flop ? of_flop : of_bytes), by_flop ? "GEMM" : "copy");
+        printf("%-22s %-24s %10.3f ms %8.1f GFLOP/s %7.1f GB/s  %3.0f %% of %s\n", op, size, 1e3 * time_s,
+               gflops, gb_s, 100 * (by_flop ? of_flop : of_bytes), by_flop ? "GEMM" : "copy");
     fflush(stdout);
     return STATUS_OK;
 }
@@ -100,11 +106,15 @@ static status_t linear_backward(void *context) {
 
 static status_t bench_linear(struct ops_bench *b, const int64_t *n) { /* rows, in, out */
     const struct ops *ops = b->bench.ops;
-    struct linear_case c = {.b = b, .a = {.dtype = b->dtype, .rows = n[0], .in = n[1], .out = n[2], .rows_per_image = n[0]}};
-    c.a.x = buffer(b, b->dtype, n[0] * n[1]), c.a.w = buffer(b, b->dtype, n[1] * n[2]), c.a.bias = floats(b, n[2]);
+    struct linear_case c = {
+        .b = b, .a = {.dtype = b->dtype, .rows = n[0], .in = n[1], .out = n[2], .rows_per_image = n[0]}};
+    c.a.x = buffer(b, b->dtype, n[0] * n[1]), c.a.w = buffer(b, b->dtype, n[1] * n[2]),
+    c.a.bias = floats(b, n[2]);
     c.y = buffer(b, b->dtype, n[0] * n[2]);
-    c.g = (struct linear_grad){.dy = buffer(b, b->dtype, n[0] * n[2]), .dx = buffer(b, b->dtype, n[0] * n[1]),
-                               .dw = floats(b, n[1] * n[2]), .dbias = floats(b, n[2])};
+    c.g = (struct linear_grad){.dy = buffer(b, b->dtype, n[0] * n[2]),
+                               .dx = buffer(b, b->dtype, n[0] * n[1]),
+                               .dw = floats(b, n[1] * n[2]),
+                               .dbias = floats(b, n[2])};
     if (ops->linear_scratch) scratch(b, ops->linear_scratch(b->bench.be, &c.a, true));
     char size[48];
     snprintf(size, sizeof size, "%lldx%lldx%lld", (long long)n[0], (long long)n[1], (long long)n[2]);
@@ -135,8 +145,10 @@ static status_t bench_mlp(struct ops_bench *b, const int64_t *n) { /* rows, chan
     const struct ops *ops = b->bench.ops;
     const int64_t rows = n[0], c_in = n[1], hidden = 4 * n[1];
     const enum dtype t = b->dtype;
-    struct mlp_case c = {.b = b, .a = {.dtype = t, .rows = rows, .channels = c_in, .hidden = hidden, .rows_per_image = rows}};
-    c.a.x = buffer(b, t, rows * c_in), c.a.w1 = buffer(b, t, c_in * hidden), c.a.w2 = buffer(b, t, c_in * hidden);
+    struct mlp_case c = {
+        .b = b, .a = {.dtype = t, .rows = rows, .channels = c_in, .hidden = hidden, .rows_per_image = rows}};
+    c.a.x = buffer(b, t, rows * c_in), c.a.w1 = buffer(b, t, c_in * hidden),
+    c.a.w2 = buffer(b, t, c_in * hidden);
     c.a.b1 = floats(b, hidden), c.a.b2 = floats(b, c_in), c.a.gamma = floats(b, c_in);
     c.a.residual = buffer(b, t, rows * c_in);
     c.y = buffer(b, t, rows * c_in);
@@ -147,8 +159,12 @@ static status_t bench_mlp(struct ops_bench *b, const int64_t *n) { /* rows, chan
     const double n_bytes = (double)dtype_bytes(t) * (double)(3 * rows * c_in + 2 * c_in * hidden);
     TRY(measure(b, "mlp inference", size, mlp_forward, &c, flop, n_bytes));
     c.a.pre = buffer(b, t, rows * hidden);
-    c.g = (struct mlp_grad){.dy = buffer(b, t, rows * c_in), .dx = buffer(b, t, rows * c_in), .dw1 = floats(b, c_in * hidden),
-                            .db1 = floats(b, hidden), .dw2 = floats(b, c_in * hidden), .db2 = floats(b, c_in),
+    c.g = (struct mlp_grad){.dy = buffer(b, t, rows * c_in),
+                            .dx = buffer(b, t, rows * c_in),
+                            .dw1 = floats(b, c_in * hidden),
+                            .db1 = floats(b, hidden),
+                            .dw2 = floats(b, c_in * hidden),
+                            .db2 = floats(b, c_in),
                             .dgamma = floats(b, c_in)};
     const double kept = (double)dtype_bytes(t) * (double)(rows * hidden);
     TRY(measure(b, "mlp training", size, mlp_forward, &c, flop, n_bytes + kept));
@@ -173,20 +189,32 @@ static status_t conv_backward(void *context) {
     return c->b->bench.ops->conv_backward(c->b->bench.be, &c->a, &c->g, c->b->scratch);
 }
 
-static status_t bench_conv(struct ops_bench *b, const int64_t *n) { /* images, side, in, out, k, stride, pad */
+static status_t bench_conv(struct ops_bench *b,
+                           const int64_t *n) { /* images, side, in, out, k, stride, pad */
     const struct ops *ops = b->bench.ops;
-    struct conv_case c = {.b = b, .a = {.dtype = b->dtype, .n = n[0], .h = n[1], .w = n[1], .cin = n[2], .cout = n[3],
-                                        .k = (int32_t)n[4], .stride = (int32_t)n[5], .pad = (int32_t)n[6]}};
+    struct conv_case c = {.b = b,
+                          .a = {.dtype = b->dtype,
+                                .n = n[0],
+                                .h = n[1],
+                                .w = n[1],
+                                .cin = n[2],
+                                .cout = n[3],
+                                .k = (int32_t)n[4],
+                                .stride = (int32_t)n[5],
+                                .pad = (int32_t)n[6]}};
     const int64_t side = (n[1] + 2 * n[6] - n[4]) / n[5] + 1;
-    const int64_t n_x = n[0] * n[1] * n[1] * n[2], n_w = n[3] * n[4] * n[4] * n[2], n_y = n[0] * side * side * n[3];
+    const int64_t n_x = n[0] * n[1] * n[1] * n[2], n_w = n[3] * n[4] * n[4] * n[2],
+                  n_y = n[0] * side * side * n[3];
     c.a.x = buffer(b, b->dtype, n_x), c.a.weight = buffer(b, b->dtype, n_w), c.a.bias = floats(b, n[3]);
     c.y = buffer(b, b->dtype, n_y);
-    c.g = (struct conv_grad){.dy = buffer(b, b->dtype, n_y), .dx = n[2] > 3 ? buffer(b, b->dtype, n_x) : NULL,
-                             .dweight = floats(b, n_w), .dbias = floats(b, n[3])};
+    c.g = (struct conv_grad){.dy = buffer(b, b->dtype, n_y),
+                             .dx = n[2] > 3 ? buffer(b, b->dtype, n_x) : NULL,
+                             .dweight = floats(b, n_w),
+                             .dbias = floats(b, n[3])};
     scratch(b, ops->conv_scratch ? ops->conv_scratch(b->bench.be, &c.a, true) : 0);
     char size[48];
-    snprintf(size, sizeof size, "%lldx%lld^2x%lld>%lld %lld/%lld", (long long)n[0], (long long)n[1], (long long)n[2],
-             (long long)n[3], (long long)n[4], (long long)n[5]);
+    snprintf(size, sizeof size, "%lldx%lld^2x%lld>%lld %lld/%lld", (long long)n[0], (long long)n[1],
+             (long long)n[2], (long long)n[3], (long long)n[4], (long long)n[5]);
     const double flop = 2.0 * (double)n_y * (double)(n[4] * n[4] * n[2]);
     const double n_bytes = (double)dtype_bytes(b->dtype) * (double)(n_x + n_w + n_y);
     TRY(measure(b, "conv", size, conv_forward, &c, flop, n_bytes));
@@ -204,20 +232,30 @@ static status_t depthwise_backward(void *context) {
     return c->b->bench.ops->depthwise_backward(c->b->bench.be, &c->d, &c->g, c->b->scratch);
 }
 
-static status_t bench_depthwise(struct ops_bench *b, const int64_t *n) { /* images, side, channels, k, stride */
+static status_t bench_depthwise(struct ops_bench *b,
+                                const int64_t *n) { /* images, side, channels, k, stride */
     const struct ops *ops = b->bench.ops;
-    struct conv_case c = {.b = b, .d = {.dtype = b->dtype, .n = n[0], .h = n[1], .w = n[1], .c = n[2], .k = (int32_t)n[3],
-                                        .stride = (int32_t)n[4], .pad = (int32_t)n[3] / 2}};
+    struct conv_case c = {.b = b,
+                          .d = {.dtype = b->dtype,
+                                .n = n[0],
+                                .h = n[1],
+                                .w = n[1],
+                                .c = n[2],
+                                .k = (int32_t)n[3],
+                                .stride = (int32_t)n[4],
+                                .pad = (int32_t)n[3] / 2}};
     const int64_t side = (n[1] + 2 * (n[3] / 2) - n[3]) / n[4] + 1;
     const int64_t n_x = n[0] * n[1] * n[1] * n[2], n_w = n[3] * n[3] * n[2], n_y = n[0] * side * side * n[2];
     c.d.x = buffer(b, b->dtype, n_x), c.d.weight = floats(b, n_w), c.d.bias = floats(b, n[2]);
     c.y = buffer(b, b->dtype, n_y);
-    c.g = (struct conv_grad){.dy = buffer(b, b->dtype, n_y), .dx = buffer(b, b->dtype, n_x), .dweight = floats(b, n_w),
+    c.g = (struct conv_grad){.dy = buffer(b, b->dtype, n_y),
+                             .dx = buffer(b, b->dtype, n_x),
+                             .dweight = floats(b, n_w),
                              .dbias = floats(b, n[2])};
     scratch(b, ops->depthwise_scratch ? ops->depthwise_scratch(b->bench.be, &c.d, true) : 0);
     char size[48];
-    snprintf(size, sizeof size, "%lldx%lld^2x%lld %lldx%lld/%lld", (long long)n[0], (long long)n[1], (long long)n[2],
-             (long long)n[3], (long long)n[3], (long long)n[4]);
+    snprintf(size, sizeof size, "%lldx%lld^2x%lld %lldx%lld/%lld", (long long)n[0], (long long)n[1],
+             (long long)n[2], (long long)n[3], (long long)n[3], (long long)n[4]);
     const double flop = 2.0 * (double)n_y * (double)(n[3] * n[3]);
     const double n_bytes = (double)dtype_bytes(b->dtype) * (double)(n_x + n_y);
     TRY(measure(b, "depthwise", size, depthwise_forward, &c, flop, n_bytes));
@@ -254,8 +292,10 @@ static status_t bench_layernorm(struct ops_bench *b, const int64_t *n) { /* rows
     c.a.x = buffer(b, b->dtype, n[0] * n[1]), c.a.weight = floats(b, n[1]), c.a.bias = floats(b, n[1]);
     c.a.mean = floats(b, n[0]), c.a.rstd = floats(b, n[0]);
     c.y = buffer(b, b->dtype, n[0] * n[1]);
-    c.g = (struct layernorm_grad){.dy = buffer(b, b->dtype, n[0] * n[1]), .dx = buffer(b, b->dtype, n[0] * n[1]),
-                                  .dweight = floats(b, n[1]), .dbias = floats(b, n[1])};
+    c.g = (struct layernorm_grad){.dy = buffer(b, b->dtype, n[0] * n[1]),
+                                  .dx = buffer(b, b->dtype, n[0] * n[1]),
+                                  .dweight = floats(b, n[1]),
+                                  .dbias = floats(b, n[1])};
     scratch(b, ops->layernorm_scratch ? ops->layernorm_scratch(b->bench.be, &c.a, true) : 0);
     char size[48];
     snprintf(size, sizeof size, "%lldx%lld", (long long)n[0], (long long)n[1]);
@@ -282,15 +322,26 @@ static status_t batchnorm_backward(void *context) {
 static status_t bench_batchnorm(struct ops_bench *b, const int64_t *n) { /* images, side, channels */
     const struct ops *ops = b->bench.ops;
     const int64_t n_x = n[0] * n[1] * n[1] * n[2];
-    struct norm_case c = {.b = b, .bn = {.dtype = b->dtype, .n = n[0], .hw = n[1] * n[1], .c = n[2], .eps = 1e-5f,
-                                         .momentum = 0.1f, .relu6 = true}};
+    struct norm_case c = {.b = b,
+                          .bn = {.dtype = b->dtype,
+                                 .n = n[0],
+                                 .hw = n[1] * n[1],
+                                 .c = n[2],
+                                 .eps = 1e-5f,
+                                 .momentum = 0.1f,
+                                 .relu6 = true}};
     c.bn.x = buffer(b, b->dtype, n_x), c.bn.weight = floats(b, n[2]), c.bn.bias = floats(b, n[2]);
     c.bn.running_mean = floats(b, n[2]), c.bn.running_var = floats(b, n[2]);
     c.bn.mean = floats(b, n[2]), c.bn.rstd = floats(b, n[2]);
-    c.sums = (double *)(void *)floats(b, 2 * (1 + 2 * n[2])), c.grad_sums = (double *)(void *)floats(b, 4 * n[2]);
+    c.sums = (double *)(void *)floats(b, 2 * (1 + 2 * n[2])),
+    c.grad_sums = (double *)(void *)floats(b, 4 * n[2]);
     c.y = buffer(b, b->dtype, n_x);
-    c.bg = (struct batchnorm_grad){.dy = buffer(b, b->dtype, n_x), .dx = buffer(b, b->dtype, n_x), .sums = c.sums,
-                                   .grad_sums = c.grad_sums, .local_sums = c.grad_sums, .dweight = floats(b, n[2]),
+    c.bg = (struct batchnorm_grad){.dy = buffer(b, b->dtype, n_x),
+                                   .dx = buffer(b, b->dtype, n_x),
+                                   .sums = c.sums,
+                                   .grad_sums = c.grad_sums,
+                                   .local_sums = c.grad_sums,
+                                   .dweight = floats(b, n[2]),
                                    .dbias = floats(b, n[2])};
     scratch(b, ops->batchnorm_scratch ? ops->batchnorm_scratch(b->bench.be, &c.bn, true) : 0);
     char size[48];
@@ -317,20 +368,34 @@ static status_t attention_backward(void *context) {
     return c->b->bench.ops->window_attention_backward(c->b->bench.be, &c->a, &c->g, c->b->scratch);
 }
 
-static status_t bench_attention(struct ops_bench *b, const int64_t *n) { /* images, side, channels, heads, window, shift */
+static status_t bench_attention(struct ops_bench *b,
+                                const int64_t *n) { /* images, side, channels, heads, window, shift */
     const struct ops *ops = b->bench.ops;
-    const int64_t tokens = n[0] * n[1] * n[1], window = n[4] * n[4], table = (2 * n[4] - 1) * (2 * n[4] - 1) * n[3];
-    struct attention_case c = {.b = b, .a = {.dtype = b->dtype, .n = n[0], .h = n[1], .w = n[1], .c = n[2], .heads = (int32_t)n[3],
-                               .wh = (int32_t)n[4], .ww = (int32_t)n[4], .shift_h = (int32_t)n[5], .shift_w = (int32_t)n[5]}};
-    c.a.qkv = buffer(b, b->dtype, tokens * 3 * n[2]), c.a.qkv_bias = floats(b, 3 * n[2]), c.a.table = floats(b, table);
+    const int64_t tokens = n[0] * n[1] * n[1], window = n[4] * n[4],
+                  table = (2 * n[4] - 1) * (2 * n[4] - 1) * n[3];
+    struct attention_case c = {.b = b,
+                               .a = {.dtype = b->dtype,
+                                     .n = n[0],
+                                     .h = n[1],
+                                     .w = n[1],
+                                     .c = n[2],
+                                     .heads = (int32_t)n[3],
+                                     .wh = (int32_t)n[4],
+                                     .ww = (int32_t)n[4],
+                                     .shift_h = (int32_t)n[5],
+                                     .shift_w = (int32_t)n[5]}};
+    c.a.qkv = buffer(b, b->dtype, tokens * 3 * n[2]), c.a.qkv_bias = floats(b, 3 * n[2]),
+    c.a.table = floats(b, table);
     c.a.lse = floats(b, tokens * n[3]);
     c.y = buffer(b, b->dtype, tokens * n[2]);
-    c.g = (struct window_attention_grad){.y = c.y, .dy = buffer(b, b->dtype, tokens * n[2]),
-                                         .dqkv = buffer(b, b->dtype, tokens * 3 * n[2]), .dtable = floats(b, table)};
+    c.g = (struct window_attention_grad){.y = c.y,
+                                         .dy = buffer(b, b->dtype, tokens * n[2]),
+                                         .dqkv = buffer(b, b->dtype, tokens * 3 * n[2]),
+                                         .dtable = floats(b, table)};
     scratch(b, ops->window_attention_scratch ? ops->window_attention_scratch(b->bench.be, &c.a, true) : 0);
     char size[48];
-    snprintf(size, sizeof size, "%lldx%lld^2x%lld h%lld w%lld s%lld", (long long)n[0], (long long)n[1], (long long)n[2],
-             (long long)n[3], (long long)n[4], (long long)n[5]);
+    snprintf(size, sizeof size, "%lldx%lld^2x%lld h%lld w%lld s%lld", (long long)n[0], (long long)n[1],
+             (long long)n[2], (long long)n[3], (long long)n[4], (long long)n[5]);
     const double flop = 4.0 * (double)tokens * (double)window * (double)n[2];
     const double n_bytes = (double)dtype_bytes(b->dtype) * 4.0 * (double)(tokens * n[2]);
     TRY(measure(b, "window attention", size, attention_forward, &c, flop, n_bytes));
@@ -355,11 +420,22 @@ static status_t sgd(void *context) {
 
 static status_t bench_optimisers(struct ops_bench *b, const int64_t *n) { /* parameters */
     struct step_case c = {.b = b, .segment = {.n_elem = n[0], .lr_scale = 1, .weight_decay = 0.05f}};
-    c.a = (struct optimiser_step){.n_segments = 1, .end = n[0], .lr = 1e-6f, .momentum = 0.9f, .nesterov = true, .beta1 = 0.9f,
-                                  .beta2 = 0.999f, .eps = 1e-8f, .t = 1, .params = floats(b, n[0]), .grads = floats(b, n[0]),
-                                  .state1 = floats(b, n[0]), .state2 = floats(b, n[0])};
+    c.a = (struct optimiser_step){.n_segments = 1,
+                                  .end = n[0],
+                                  .lr = 1e-6f,
+                                  .momentum = 0.9f,
+                                  .nesterov = true,
+                                  .beta1 = 0.9f,
+                                  .beta2 = 0.999f,
+                                  .eps = 1e-8f,
+                                  .t = 1,
+                                  .params = floats(b, n[0]),
+                                  .grads = floats(b, n[0]),
+                                  .state1 = floats(b, n[0]),
+                                  .state2 = floats(b, n[0])};
     c.a.segments = &c.segment;
-    if (b->status == STATUS_OK) b->status = b->bench.ops->fill_zero(b->bench.be, c.a.state2, (size_t)n[0] * sizeof(float));
+    if (b->status == STATUS_OK)
+        b->status = b->bench.ops->fill_zero(b->bench.be, c.a.state2, (size_t)n[0] * sizeof(float));
     if (b->dtype == DTYPE_BF16) c.a.shadow = buffer(b, DTYPE_BF16, n[0]);
     char size[48];
     snprintf(size, sizeof size, "%lld", (long long)n[0]);
@@ -376,19 +452,19 @@ static const struct {
     int64_t n[7];
 } cases[] = {
     {"linear", bench_linear, {2048, 2048, 2048}},
-    {"linear", bench_linear, {25088, 96, 288}},          /* Swin-T, batch 8: qkv of stage 0 */
-    {"linear", bench_linear, {18432, 192, 576}},         /* Swin-L at 384, batch 2 */
+    {"linear", bench_linear, {25088, 96, 288}},  /* Swin-T, batch 8: qkv of stage 0 */
+    {"linear", bench_linear, {18432, 192, 576}}, /* Swin-L at 384, batch 2 */
     {"linear", bench_linear, {288, 1536, 4608}},
-    {"linear", bench_linear, {50176, 24, 144}},          /* MobileNet-V2, batch 16: expansion */
-    {"mlp", bench_mlp, {25088, 96}},                     /* ConvNeXt-T, batch 8 */
+    {"linear", bench_linear, {50176, 24, 144}}, /* MobileNet-V2, batch 16: expansion */
+    {"mlp", bench_mlp, {25088, 96}},            /* ConvNeXt-T, batch 8 */
     {"mlp", bench_mlp, {1568, 384}},
-    {"mlp", bench_mlp, {18432, 256}},                    /* ConvNeXt-XL at 384, batch 2 */
+    {"mlp", bench_mlp, {18432, 256}}, /* ConvNeXt-XL at 384, batch 2 */
     {"mlp", bench_mlp, {1152, 1024}},
     {"layernorm", bench_layernorm, {25088, 96}},
     {"layernorm", bench_layernorm, {1152, 1024}},
-    {"conv", bench_conv, {8, 224, 3, 96, 4, 4, 0}},      /* stem of ConvNeXt-T and Swin-T */
-    {"conv", bench_conv, {16, 224, 3, 32, 3, 2, 1}},     /* stem of MobileNet-V2 */
-    {"conv", bench_conv, {8, 28, 192, 384, 2, 2, 0}},    /* downsampling of ConvNeXt-T */
+    {"conv", bench_conv, {8, 224, 3, 96, 4, 4, 0}},   /* stem of ConvNeXt-T and Swin-T */
+    {"conv", bench_conv, {16, 224, 3, 32, 3, 2, 1}},  /* stem of MobileNet-V2 */
+    {"conv", bench_conv, {8, 28, 192, 384, 2, 2, 0}}, /* downsampling of ConvNeXt-T */
     {"depthwise", bench_depthwise, {8, 56, 96, 7, 1}},
     {"depthwise", bench_depthwise, {8, 14, 384, 7, 1}},
     {"depthwise", bench_depthwise, {2, 24, 1024, 7, 1}},
@@ -406,8 +482,9 @@ static status_t run_cases(struct ops_bench *b) {
     TRY(bench_peak_gflops(&b->bench, b->dtype, &b->peak_gflops));
     TRY(bench_peak_gb_s(&b->bench, &b->peak_gb_s));
     if (!b->json)
-        printf("%s, %s: GEMM 2048^3 reaches %.0f GFLOP/s, y += x over 128 MiB %.1f GB/s; medians of %d\n", b->bench.ops->name,
-               b->dtype == DTYPE_F32 ? "fp32" : "bf16", b->peak_gflops, b->peak_gb_s, b->bench.runs);
+        printf("%s, %s: GEMM 2048^3 reaches %.0f GFLOP/s, y += x over 128 MiB %.1f GB/s; medians of %d\n",
+               b->bench.ops->name, b->dtype == DTYPE_F32 ? "fp32" : "bf16", b->peak_gflops, b->peak_gb_s,
+               b->bench.runs);
     for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
         if (b->only && !strstr(cases[i].name, b->only)) continue;
         const status_t status = cases[i].run(b, cases[i].n);

@@ -40,7 +40,8 @@ static status_t from_run(struct export *e, const char *run, const char *peer, ch
     snprintf(name, sizeof name, "models/%s.safetensors", peer ? peer : "student");
     *weights = file_join(run, name);
     CHECK_TO(end, *weights, STATUS_NO_MEMORY, "no memory for a path");
-    CHECK_TO(end, file_exists(*weights), STATUS_MISSING, "export: %s is not there yet; run the stages that train it", *weights);
+    CHECK_TO(end, file_exists(*weights), STATUS_MISSING,
+             "export: %s is not there yet; run the stages that train it", *weights);
 end:
     settings_free(&settings);
     return status;
@@ -76,8 +77,9 @@ static status_t write_onnx(struct export *e, const char *weights) {
     TRY_TO(end, net_new(&ops_cpu, be, &e->spec, (int32_t)e->image, (int32_t)e->image, DTYPE_F32, &net));
     TRY_TO(end, weights_load(net, weights, WEIGHTS_HEAD_LOAD, NULL));
     TRY_TO(end, onnx_export(net, e->metadata, e->n_metadata, e->onnx));
-    printf("%s: %s at %lld, %d %s\n", e->onnx, e->spec.name[0] ? e->spec.name : "own shape", (long long)e->image,
-           e->spec.n_classes ? e->spec.n_classes : net_n_features(net), e->spec.n_classes ? "classes" : "features");
+    printf("%s: %s at %lld, %d %s\n", e->onnx, e->spec.name[0] ? e->spec.name : "own shape",
+           (long long)e->image, e->spec.n_classes ? e->spec.n_classes : net_n_features(net),
+           e->spec.n_classes ? "classes" : "features");
 end:
     net_free(net);
     cpu_backend_close(be);
@@ -98,8 +100,10 @@ status_t cmd_export(struct launch_context *context, int argc, char **argv) {
                                      {0}};
     TRY(arguments_parse(argc, argv, table, words, 2, &n_words));
     CHECK(e.onnx, STATUS_USAGE, "export: --onnx FILE says where to write");
-    CHECK((n_words > 0) != (e.weights != NULL), STATUS_USAGE, "export: give a run's directory, or --weights FILE with --model NAME");
-    CHECK((e.model != NULL) == (e.weights != NULL), STATUS_USAGE, "export: --weights FILE and --model NAME go together");
+    CHECK((n_words > 0) != (e.weights != NULL), STATUS_USAGE,
+          "export: give a run's directory, or --weights FILE with --model NAME");
+    CHECK((e.model != NULL) == (e.weights != NULL), STATUS_USAGE,
+          "export: --weights FILE and --model NAME go together");
     status_t status;
     if (n_words > 0) {
         TRY_TO(end, from_run(&e, words[0], words[1], &weights));

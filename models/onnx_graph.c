@@ -18,7 +18,9 @@ struct onnx_name onnx_named(const char *fmt, ...) {
     return name;
 }
 
-struct onnx_name onnx_fresh(struct onnx_graph *g) { return onnx_named("t%d", g->n_names++); }
+struct onnx_name onnx_fresh(struct onnx_graph *g) {
+    return onnx_named("t%d", g->n_names++);
+}
 
 void onnx_node_to(struct onnx_graph *g, const char *op, const struct onnx_name *in, int32_t n_in,
                   const struct onnx_attribute *attributes, int32_t n_attributes, struct onnx_name out) {
@@ -33,7 +35,8 @@ void onnx_node_to(struct onnx_graph *g, const char *op, const struct onnx_name *
         protobuf_string(&attribute, 1, a->name);
         if (a->type == ONNX_FLOAT) protobuf_float(&attribute, 2, a->f);
         if (a->type == ONNX_INT) protobuf_varint(&attribute, 3, (uint64_t)a->i);
-        for (int32_t j = 0; a->type == ONNX_INTS && j < a->n_ints; j++) protobuf_varint(&attribute, 8, (uint64_t)a->ints[j]);
+        for (int32_t j = 0; a->type == ONNX_INTS && j < a->n_ints; j++)
+            protobuf_varint(&attribute, 8, (uint64_t)a->ints[j]);
         protobuf_varint(&attribute, 20, a->type);
         protobuf_message(&node, 5, &attribute);
     }
@@ -55,7 +58,8 @@ struct onnx_name onnx_binary(struct onnx_graph *g, const char *op, struct onnx_n
     return onnx_node(g, op, (const struct onnx_name[]){a, b}, 2, NULL, 0);
 }
 
-struct onnx_name onnx_transpose(struct onnx_graph *g, struct onnx_name x, int32_t n, const int64_t *permutation) {
+struct onnx_name onnx_transpose(struct onnx_graph *g, struct onnx_name x, int32_t n,
+                                const int64_t *permutation) {
     struct onnx_attribute perm = {.name = "perm", .type = ONNX_INTS, .n_ints = n};
     memcpy(perm.ints, permutation, (size_t)n * sizeof *permutation);
     return onnx_node(g, "Transpose", &x, 1, &perm, 1);
@@ -65,9 +69,10 @@ struct onnx_name onnx_reshape(struct onnx_graph *g, struct onnx_name x, int32_t 
     return onnx_binary(g, "Reshape", x, onnx_integers(g, 1, n, shape));
 }
 
-struct onnx_name onnx_slice(struct onnx_graph *g, struct onnx_name x, int64_t axis, int64_t begin, int64_t end, int64_t step) {
-    const struct onnx_name in[] = {x, onnx_integers(g, 1, 1, &begin), onnx_integers(g, 1, 1, &end), onnx_integers(g, 1, 1, &axis),
-                                   onnx_integers(g, 1, 1, &step)};
+struct onnx_name onnx_slice(struct onnx_graph *g, struct onnx_name x, int64_t axis, int64_t begin,
+                            int64_t end, int64_t step) {
+    const struct onnx_name in[] = {x, onnx_integers(g, 1, 1, &begin), onnx_integers(g, 1, 1, &end),
+                                   onnx_integers(g, 1, 1, &axis), onnx_integers(g, 1, 1, &step)};
     return onnx_node(g, "Slice", in, 5, NULL, 0);
 }
 
@@ -76,8 +81,8 @@ struct onnx_name onnx_concat(struct onnx_graph *g, int64_t axis, const struct on
     return onnx_node(g, "Concat", in, n_in, &attribute, 1);
 }
 
-static void tensor(struct onnx_graph *g, struct onnx_name name, uint64_t type, int32_t n_dims, const int64_t *dims,
-                   const void *values, size_t element_bytes) {
+static void tensor(struct onnx_graph *g, struct onnx_name name, uint64_t type, int32_t n_dims,
+                   const int64_t *dims, const void *values, size_t element_bytes) {
     struct protobuf message = {0};
     size_t n = 1;
     for (int32_t i = 0; i < n_dims; i++) {
@@ -90,7 +95,8 @@ static void tensor(struct onnx_graph *g, struct onnx_name name, uint64_t type, i
     protobuf_message(&g->initializers, 5, &message);
 }
 
-void onnx_initializer(struct onnx_graph *g, struct onnx_name name, int32_t n_dims, const int64_t *dims, const float *values) {
+void onnx_initializer(struct onnx_graph *g, struct onnx_name name, int32_t n_dims, const int64_t *dims,
+                      const float *values) {
     tensor(g, name, TYPE_FLOAT, n_dims, dims, values, sizeof *values);
 }
 
@@ -100,7 +106,9 @@ struct onnx_name onnx_floats(struct onnx_graph *g, int32_t n_dims, const int64_t
     return name;
 }
 
-struct onnx_name onnx_scalar(struct onnx_graph *g, float value) { return onnx_floats(g, 0, NULL, &value); }
+struct onnx_name onnx_scalar(struct onnx_graph *g, float value) {
+    return onnx_floats(g, 0, NULL, &value);
+}
 
 struct onnx_name onnx_integers(struct onnx_graph *g, int32_t n_dims, int64_t n, const int64_t *values) {
     const struct onnx_name name = onnx_fresh(g);
@@ -109,12 +117,15 @@ struct onnx_name onnx_integers(struct onnx_graph *g, int32_t n_dims, int64_t n, 
 }
 
 /* ValueInfoProto of an fp32 tensor; the first axis is the free batch "N". */
-static void value_info(struct protobuf *graph, uint32_t field, const char *name, int32_t n_dims, const int64_t *dims) {
+static void value_info(struct protobuf *graph, uint32_t field, const char *name, int32_t n_dims,
+                       const int64_t *dims) {
     struct protobuf shape = {0}, tensor_type = {0}, type = {0}, info = {0};
     for (int32_t i = 0; i < n_dims; i++) {
         struct protobuf dim = {0};
-        if (i == 0) protobuf_string(&dim, 2, "N");
-        else protobuf_varint(&dim, 1, (uint64_t)dims[i]);
+        if (i == 0)
+            protobuf_string(&dim, 2, "N");
+        else
+            protobuf_varint(&dim, 1, (uint64_t)dims[i]);
         protobuf_message(&shape, 1, &dim);
     }
     protobuf_varint(&tensor_type, 1, TYPE_FLOAT);
@@ -132,7 +143,8 @@ static status_t write_pieces(const struct protobuf *const *pieces, int n_pieces,
     FILE *file = fopen(replacement.temporary, "wb");
     CHECK_TO(end, file, STATUS_CANT_CREATE, "%s: %s", replacement.temporary, strerror(errno));
     bool good = true;
-    for (int i = 0; i < n_pieces; i++) good &= fwrite(pieces[i]->bytes, 1, pieces[i]->n, file) == pieces[i]->n;
+    for (int i = 0; i < n_pieces; i++)
+        good &= fwrite(pieces[i]->bytes, 1, pieces[i]->n, file) == pieces[i]->n;
     good &= !fclose(file);
     CHECK_TO(end, good, STATUS_IO, "%s: %s", path, strerror(errno));
     status = file_replace_commit(&replacement);
@@ -164,7 +176,8 @@ status_t onnx_write(const struct onnx_graph *g, const struct onnx_model *model, 
     for (int i = 0; i < 5; i++) n += pieces[i]->n, failed |= pieces[i]->failed;
     status_t status;
     CHECK_TO(end, !failed, STATUS_NO_MEMORY, "no memory for %s", path);
-    CHECK_TO(end, n <= INT32_MAX, STATUS_BAD_CONFIG, "%s would have %zu bytes; ONNX files hold at most 2 GB", path, n);
+    CHECK_TO(end, n <= INT32_MAX, STATUS_BAD_CONFIG, "%s would have %zu bytes; ONNX files hold at most 2 GB",
+             path, n);
     status = write_pieces(pieces, 5, path);
 end:
     protobuf_free(&front);

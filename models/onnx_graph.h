@@ -37,16 +37,21 @@ void onnx_node_to(struct onnx_graph *g, const char *op, const struct onnx_name *
 
 struct onnx_name onnx_unary(struct onnx_graph *g, const char *op, struct onnx_name x);
 struct onnx_name onnx_binary(struct onnx_graph *g, const char *op, struct onnx_name a, struct onnx_name b);
-struct onnx_name onnx_transpose(struct onnx_graph *g, struct onnx_name x, int32_t n, const int64_t *permutation);
-struct onnx_name onnx_reshape(struct onnx_graph *g, struct onnx_name x, int32_t n, const int64_t *shape); /* 0: as it was, -1: the rest */
-struct onnx_name onnx_slice(struct onnx_graph *g, struct onnx_name x, int64_t axis, int64_t begin, int64_t end, int64_t step);
+struct onnx_name onnx_transpose(struct onnx_graph *g, struct onnx_name x, int32_t n,
+                                const int64_t *permutation);
+struct onnx_name onnx_reshape(struct onnx_graph *g, struct onnx_name x, int32_t n,
+                              const int64_t *shape); /* 0: as it was, -1: the rest */
+struct onnx_name onnx_slice(struct onnx_graph *g, struct onnx_name x, int64_t axis, int64_t begin,
+                            int64_t end, int64_t step);
 struct onnx_name onnx_concat(struct onnx_graph *g, int64_t axis, const struct onnx_name *in, int32_t n_in);
 
 /* Constants under a name of their own. */
-void onnx_initializer(struct onnx_graph *g, struct onnx_name name, int32_t n_dims, const int64_t *dims, const float *values);
+void onnx_initializer(struct onnx_graph *g, struct onnx_name name, int32_t n_dims, const int64_t *dims,
+                      const float *values);
 struct onnx_name onnx_floats(struct onnx_graph *g, int32_t n_dims, const int64_t *dims, const float *values);
 struct onnx_name onnx_scalar(struct onnx_graph *g, float value);
-struct onnx_name onnx_integers(struct onnx_graph *g, int32_t n_dims, int64_t n, const int64_t *values); /* n_dims 0 or 1 */
+struct onnx_name onnx_integers(struct onnx_graph *g, int32_t n_dims, int64_t n,
+                               const int64_t *values); /* n_dims 0 or 1 */
 
 /* Write the model around the graph: input (N,3,h,w), output (N,n_out), metadata pairs. Replaces `path`. */
 struct onnx_model {

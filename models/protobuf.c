@@ -57,7 +57,9 @@ void protobuf_bytes(struct protobuf *p, uint32_t field, const void *bytes, size_
 }
 
 void protobuf_message(struct protobuf *p, uint32_t field, struct protobuf *message) {
-    if (message->failed) p->failed = true;
-    else protobuf_bytes(p, field, message->bytes, message->n);
+    if (message->failed)
+        p->failed = true;
+    else
+        protobuf_bytes(p, field, message->bytes, message->n);
     protobuf_free(message);
 }

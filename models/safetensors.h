@@ -1,11 +1,12 @@
 /* Safetensors files: named tensors behind a JSON header, read through mmap and written as a stream.
  *
  *   uint64 n (little-endian) · n bytes of JSON · data
- *   JSON: {"__metadata__": {string: string}, NAME: {"dtype": "F32", "shape": [..], "data_offsets": [begin, end]}, ...}
+ *   JSON: {"__metadata__": {string: string}, NAME: {"dtype": "F32", "shape": [..], "data_offsets": [begin,
+ * end]}, ...}
  *
- * Offsets count from the start of the data. As the format's reference demands, the tensors cover the data without
- * overlap or hole, no key occurs twice, and the header has at most 100 MB. A reader accepts nothing else: every
- * number is checked before it is used. Errors (STATUS_BAD_DATA) name the file and the tensor.
+ * Offsets count from the start of the data. As the format's reference demands, the tensors cover the data
+ * without overlap or hole, no key occurs twice, and the header has at most 100 MB. A reader accepts nothing
+ * else: every number is checked before it is used. Errors (STATUS_BAD_DATA) name the file and the tensor.
  *
  * Not collective. */
 #ifndef MODELS_SAFETENSORS_H
@@ -18,9 +19,10 @@
 #include <stdint.h>
 
 /*   name  bytes an element; widest first: the order in which a file holds them */
-#define TENSOR_TYPES(X) \
-    X(U64, 8) X(I64, 8) X(F64, 8) X(F32, 4) X(U32, 4) X(I32, 4) X(BF16, 2) X(F16, 2) X(U16, 2) X(I16, 2) X(I8, 1) \
-    X(U8, 1) X(BOOL, 1)
+#define TENSOR_TYPES(X)                                                                                      \
+    X(U64, 8)                                                                                                \
+    X(I64, 8) X(F64, 8) X(F32, 4) X(U32, 4) X(I32, 4) X(BF16, 2) X(F16, 2) X(U16, 2) X(I16, 2) X(I8, 1)      \
+        X(U8, 1) X(BOOL, 1)
 
 enum tensor_type {
 #define X(name, n_bytes) TENSOR_##name,
@@ -51,17 +53,20 @@ struct safetensors;
 status_t safetensors_open(const char *path, struct safetensors **out);
 
 /* The same for n_bytes in memory, which are borrowed and must outlive *out; `name` is for messages. */
-status_t safetensors_open_memory(const void *bytes, size_t n_bytes, const char *name, struct safetensors **out);
+status_t safetensors_open_memory(const void *bytes, size_t n_bytes, const char *name,
+                                 struct safetensors **out);
 void safetensors_close(struct safetensors *file); /* NULL is fine */
 
 const char *safetensors_path(const struct safetensors *file);
 int32_t safetensors_count(const struct safetensors *file);
-const struct safetensor *safetensors_at(const struct safetensors *file, int32_t index); /* in the order of the data */
+const struct safetensor *safetensors_at(const struct safetensors *file,
+                                        int32_t index); /* in the order of the data */
 const struct safetensor *safetensors_find(const struct safetensors *file, const char *name); /* NULL: none */
 const char *safetensors_metadata(const struct safetensors *file, const char *key);           /* NULL: none */
 
 /* Walk the metadata: key and value number `index`; false past the last. */
-bool safetensors_metadata_at(const struct safetensors *file, int32_t index, const char **key, const char **value);
+bool safetensors_metadata_at(const struct safetensors *file, int32_t index, const char **key,
+                             const char **value);
 
 /* The elements as fp32 (n_elem). Any type; rounds to nearest where fp32 is narrower. */
 status_t safetensor_read_f32(const struct safetensors *file, const struct safetensor *tensor, float *out);
@@ -71,11 +76,11 @@ status_t safetensor_read_i32(const struct safetensors *file, const struct safete
 
 /* Find `name`, check that it has exactly this shape, and read it: for readers that know what must be there.
  * shape[n_dims]; n_dims -1 accepts any shape of n_elem elements. */
-status_t safetensors_get_f32(const struct safetensors *file, const char *name, int32_t n_dims, const int64_t *shape,
-                             int64_t n_elem, float *out);
+status_t safetensors_get_f32(const struct safetensors *file, const char *name, int32_t n_dims,
+                             const int64_t *shape, int64_t n_elem, float *out);
 
-/* XXH3-64 of names, types, shapes and bytes of all tensors in the order of their names: equal for equal contents,
- * whatever the order in the file and the metadata. */
+/* XXH3-64 of names, types, shapes and bytes of all tensors in the order of their names: equal for equal
+ * contents, whatever the order in the file and the metadata. */
 uint64_t safetensors_hash(const struct safetensors *file);
 
 /* ---- writing ---- */
@@ -89,9 +94,9 @@ struct safetensors_entry {
 
 struct safetensors_writer;
 
-/* Begin replacing `path`. The tensors are laid out as the Python package does (widest type first, then by name;
- * data aligned to 8). metadata: n_metadata pairs key, value (NULL where 0). Repeated names: STATUS_INTERNAL.
- * Pair with commit or abandon. */
+/* Begin replacing `path`. The tensors are laid out as the Python package does (widest type first, then by
+ * name; data aligned to 8). metadata: n_metadata pairs key, value (NULL where 0). Repeated names:
+ * STATUS_INTERNAL. Pair with commit or abandon. */
 status_t safetensors_create(const char *path, const struct safetensors_entry *entries, int32_t n_entries,
                             const char *const *metadata, int32_t n_metadata, struct safetensors_writer **out);
 

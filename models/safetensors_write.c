@@ -32,16 +32,20 @@ struct safetensors_writer {
 
 /* The Python package's order: widest elements first, so that all are aligned; then by name. */
 static int by_type_then_name(const void *a, const void *b) {
-    const struct safetensors_entry *x = ((const struct placed *)a)->entry, *y = ((const struct placed *)b)->entry;
+    const struct safetensors_entry *x = ((const struct placed *)a)->entry,
+                                   *y = ((const struct placed *)b)->entry;
     if (x->type != y->type) return x->type < y->type ? -1 : 1;
     return strcmp(x->name, y->name);
 }
 
-static status_t place(const char *path, const struct safetensors_entry *entries, int32_t n, struct placed *placed) {
+static status_t place(const char *path, const struct safetensors_entry *entries, int32_t n,
+                      struct placed *placed) {
     for (int32_t i = 0; i < n; i++) {
-        placed[i] = (struct placed){.index = i, .entry = &entries[i], .n_bytes = tensor_type_bytes(entries[i].type)};
+        placed[i] =
+            (struct placed){.index = i, .entry = &entries[i], .n_bytes = tensor_type_bytes(entries[i].type)};
         for (int32_t d = 0; d < entries[i].n_dims; d++)
-            CHECK(entries[i].shape[d] >= 0 && size_mul(placed[i].n_bytes, (size_t)entries[i].shape[d], &placed[i].n_bytes),
+            CHECK(entries[i].shape[d] >= 0 &&
+                      size_mul(placed[i].n_bytes, (size_t)entries[i].shape[d], &placed[i].n_bytes),
                   STATUS_INTERNAL, "%s: the shape of \"%s\" overflows", path, entries[i].name);
     }
     qsort(placed, (size_t)n, sizeof *placed, by_type_then_name);
@@ -55,13 +59,15 @@ static json_t *describe(const struct placed *placed) {
     const struct safetensors_entry *entry = placed->entry;
     json_t *shape = json_array();
     for (int32_t d = 0; d < entry->n_dims; d++) json_array_append_new(shape, json_integer(entry->shape[d]));
-    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", tensor_type_name(entry->type), "shape", shape, "data_offsets",
-                     (json_int_t)placed->offset, (json_int_t)(placed->offset + placed->n_bytes));
+    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", tensor_type_name(entry->type), "shape", shape,
+                     "data_offsets", (json_int_t)placed->offset,
+                     (json_int_t)(placed->offset + placed->n_bytes));
 }
 
 /* The header's text (caller frees), padded with spaces so that the data begins at a multiple of 8. */
-static status_t compose_header(const char *path, const struct placed *placed, int32_t n, const char *const *metadata,
-                               int32_t n_metadata, char **text_out, size_t *n_bytes_out) {
+static status_t compose_header(const char *path, const struct placed *placed, int32_t n,
+                               const char *const *metadata, int32_t n_metadata, char **text_out,
+                               size_t *n_bytes_out) {
     json_t *header = json_object();
     bool good = header != NULL;
     if (n_metadata > 0) {
@@ -106,7 +112,8 @@ static status_t start_file(struct safetensors_writer *writer, const struct place
 }
 
 status_t safetensors_create(const char *path, const struct safetensors_entry *entries, int32_t n_entries,
-                            const char *const *metadata, int32_t n_metadata, struct safetensors_writer **out) {
+                            const char *const *metadata, int32_t n_metadata,
+                            struct safetensors_writer **out) {
     char *header = NULL;
     size_t n_header_bytes = 0;
     status_t status;
@@ -132,11 +139,13 @@ fail:
     return status;
 }
 
-status_t safetensors_put(struct safetensors_writer *writer, int32_t index, const void *bytes, size_t n_bytes) {
+status_t safetensors_put(struct safetensors_writer *writer, int32_t index, const void *bytes,
+                         size_t n_bytes) {
     CHECK(index >= 0 && index < writer->n_slots, STATUS_INTERNAL, "%s: no entry %d", writer->path, index);
     struct slot *slot = &writer->slots[index];
-    CHECK(!slot->written && n_bytes == slot->n_bytes, STATUS_INTERNAL, "%s: entry %d: %zu bytes where %zu are due%s",
-          writer->path, index, n_bytes, slot->n_bytes, slot->written ? ", a second time" : "");
+    CHECK(!slot->written && n_bytes == slot->n_bytes, STATUS_INTERNAL,
+          "%s: entry %d: %zu bytes where %zu are due%s", writer->path, index, n_bytes, slot->n_bytes,
+          slot->written ? ", a second time" : "");
     TRY(file_pwrite_all(writer->fd, bytes, n_bytes, slot->offset, writer->replacement.temporary));
     slot->written = true;
     return STATUS_OK;
@@ -145,7 +154,8 @@ status_t safetensors_put(struct safetensors_writer *writer, int32_t index, const
 status_t safetensors_commit(struct safetensors_writer *writer) {
     status_t status;
     for (int32_t i = 0; i < writer->n_slots; i++)
-        CHECK_TO(fail, writer->slots[i].written, STATUS_INTERNAL, "%s: entry %d was never written", writer->path, i);
+        CHECK_TO(fail, writer->slots[i].written, STATUS_INTERNAL, "%s: entry %d was never written",
+                 writer->path, i);
     const int failed = close(writer->fd);
     writer->fd = -1;
     CHECK_TO(fail, !failed, STATUS_IO, "%s: %s", writer->path, strerror(errno));

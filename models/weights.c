@@ -17,7 +17,7 @@ enum fit { FIT_SAME, FIT_TABLE, FIT_PATCH, FIT_NOT };
 struct source {
     const struct safetensor *tensor; /* NULL: nowhere */
     enum fit fit;
-    int32_t wh, ww;                  /* a position table's window in this net */
+    int32_t wh, ww; /* a position table's window in this net */
 };
 
 struct load {
@@ -25,10 +25,10 @@ struct load {
     const struct safetensors *file;
     enum weights_dialect dialect;
     enum weights_head head;
-    struct source *sources;          /* by parameter */
-    char **extra;                    /* lines for names of no use, each owned */
+    struct source *sources; /* by parameter */
+    char **extra;           /* lines for names of no use, each owned */
     int32_t n_extra;
-    bool keep_head;                  /* the net's classifier stays as it is */
+    bool keep_head; /* the net's classifier stays as it is */
     struct weights_report report;
 };
 
@@ -36,7 +36,8 @@ struct load {
 static bool same_shape(const struct net_param *param, const struct safetensor *tensor) {
     const int32_t n = param->n_dims > tensor->n_dims ? param->n_dims : tensor->n_dims;
     for (int32_t i = 0; i < n; i++) {
-        const int64_t ours = i < param->n_dims ? param->shape[i] : 1, theirs = i < tensor->n_dims ? tensor->shape[i] : 1;
+        const int64_t ours = i < param->n_dims ? param->shape[i] : 1,
+                      theirs = i < tensor->n_dims ? tensor->shape[i] : 1;
         if (ours != theirs) return false;
     }
     return param->n_elem == tensor->n_elem;
@@ -47,13 +48,15 @@ static bool is_square_window(int64_t rows) {
     return side % 2 == 1 && side * side == rows;
 }
 
-static enum fit fit_of(const struct net *net, const struct net_param *param, const struct safetensor *tensor) {
+static enum fit fit_of(const struct net *net, const struct net_param *param,
+                       const struct safetensor *tensor) {
     if (same_shape(param, tensor)) return FIT_SAME;
-    if (param->is_table && tensor->n_dims == 2 && tensor->shape[1] == param->shape[1] && is_square_window(tensor->shape[0]))
+    if (param->is_table && tensor->n_dims == 2 && tensor->shape[1] == param->shape[1] &&
+        is_square_window(tensor->shape[0]))
         return FIT_TABLE;
-    if (net->spec.family == MODEL_SWIN && !strcmp(param->name, "patch_embed.proj.weight") && tensor->n_dims == 4 &&
-        tensor->shape[0] == param->shape[0] && tensor->shape[1] == param->shape[1] && tensor->n_elem > 0 &&
-        tensor->shape[2] <= 64 && tensor->shape[3] <= 64)
+    if (net->spec.family == MODEL_SWIN && !strcmp(param->name, "patch_embed.proj.weight") &&
+        tensor->n_dims == 4 && tensor->shape[0] == param->shape[0] && tensor->shape[1] == param->shape[1] &&
+        tensor->n_elem > 0 && tensor->shape[2] <= 64 && tensor->shape[3] <= 64)
         return FIT_PATCH;
     return FIT_NOT;
 }
@@ -90,8 +93,8 @@ static status_t match_names(struct load *load) {
             continue;
         }
         const int32_t index = net_find_param(load->net, name);
-        const bool unwanted_head = is_head_name(family, name) &&
-                                   (load->net->spec.n_classes == 0 || load->head != WEIGHTS_HEAD_LOAD);
+        const bool unwanted_head =
+            is_head_name(family, name) && (load->net->spec.n_classes == 0 || load->head != WEIGHTS_HEAD_LOAD);
         if (index >= 0 && load->sources[index].tensor) {
             TRY(add_extra(load, tensor->name, " (a second time)"));
         } else if (index >= 0) {
@@ -168,8 +171,9 @@ static status_t check_fit(const struct load *load) {
     fclose(out);
     status_t status = STATUS_OK;
     if (n_faults)
-        status = FAIL(STATUS_BAD_DATA, "%s (names as in %s) does not fit the network%s%s:%s", safetensors_path(load->file),
-                      weights_dialect_name(load->dialect), load->net->spec.name[0] ? " " : "", load->net->spec.name, text);
+        status = FAIL(STATUS_BAD_DATA, "%s (names as in %s) does not fit the network%s%s:%s",
+                      safetensors_path(load->file), weights_dialect_name(load->dialect),
+                      load->net->spec.name[0] ? " " : "", load->net->spec.name, text);
     free(text);
     return status;
 }
@@ -178,7 +182,8 @@ static status_t check_fit(const struct load *load) {
 static status_t find_windows(struct load *load) {
     struct net *net = load->net;
     bool wanted = false;
-    for (int32_t i = 0; i < net_n_params(net); i++) wanted |= load->sources[i].tensor && load->sources[i].fit == FIT_TABLE;
+    for (int32_t i = 0; i < net_n_params(net); i++)
+        wanted |= load->sources[i].tensor && load->sources[i].fit == FIT_TABLE;
     if (!wanted) return STATUS_OK;
     struct graph graph;
     TRY(graph_build(&graph, &net->spec, &net->table, 1, net->height, net->width, net->precision, 0, false));
@@ -207,10 +212,11 @@ static status_t load_one(struct load *load, int32_t index, float *work, int64_t 
               safetensors_path(load->file), tensor->name, (long long)i);
     if (source->fit != FIT_SAME) load->report.n_resized++;
     if (source->fit == FIT_TABLE)
-        TRY(weights_resize_table(work, tensor->shape[0], tensor->shape[1], source->wh, source->ww, work + n_work));
+        TRY(weights_resize_table(work, tensor->shape[0], tensor->shape[1], source->wh, source->ww,
+                                 work + n_work));
     if (source->fit == FIT_PATCH)
-        TRY(weights_resize_patch(work, tensor->shape[0] * tensor->shape[1], tensor->shape[2], tensor->shape[3],
-                                 param->shape[2], param->shape[3], work + n_work));
+        TRY(weights_resize_patch(work, tensor->shape[0] * tensor->shape[1], tensor->shape[2],
+                                 tensor->shape[3], param->shape[2], param->shape[3], work + n_work));
     load->report.n_loaded++;
     return net_set(net, index, param->is_buffer ? net_buffers(net) : net_params(net),
                    source->fit == FIT_SAME ? work : work + n_work);
@@ -235,10 +241,12 @@ static status_t load_all(struct load *load) {
     return status;
 }
 
-status_t weights_load(struct net *net, const char *path, enum weights_head head, struct weights_report *report) {
+status_t weights_load(struct net *net, const char *path, enum weights_head head,
+                      struct weights_report *report) {
     struct safetensors *file = NULL;
     TRY(safetensors_open(path, &file));
-    struct load load = {.net = net, .file = file, .head = head, .dialect = weights_detect(file, net->spec.family)};
+    struct load load = {
+        .net = net, .file = file, .head = head, .dialect = weights_detect(file, net->spec.family)};
     load.report.dialect = weights_dialect_name(load.dialect);
     load.sources = memory_zeroed((size_t)net_n_params(net), sizeof *load.sources);
     load.extra = memory_zeroed((size_t)safetensors_count(file) + 1, sizeof *load.extra);
@@ -260,7 +268,8 @@ end:
 }
 
 /* Write every parameter; scratch holds the largest. */
-static status_t put_all(struct net *net, const float *params, struct safetensors_writer *writer, float *scratch) {
+static status_t put_all(struct net *net, const float *params, struct safetensors_writer *writer,
+                        float *scratch) {
     for (int32_t i = 0; i < net_n_params(net); i++) {
         const struct net_param *param = net_param(net, i);
         TRY(net_get(net, i, param->is_buffer ? net_buffers(net) : params, scratch));
@@ -281,7 +290,8 @@ status_t weights_save(struct net *net, const float *params, const char *const *m
     CHECK_TO(end, entries && pairs, STATUS_NO_MEMORY, "no memory to save %s", path);
     for (int32_t i = 0; i < n; i++) {
         const struct net_param *param = net_param(net, i);
-        entries[i] = (struct safetensors_entry){.name = param->name, .type = TENSOR_F32, .n_dims = param->n_dims};
+        entries[i] =
+            (struct safetensors_entry){.name = param->name, .type = TENSOR_F32, .n_dims = param->n_dims};
         for (int32_t d = 0; d < param->n_dims; d++) entries[i].shape[d] = param->shape[d];
         if (param->n_elem > n_largest) n_largest = param->n_elem;
     }
@@ -291,8 +301,10 @@ status_t weights_save(struct net *net, const float *params, const char *const *m
     CHECK_TO(end, scratch, STATUS_NO_MEMORY, "no memory to save %s", path);
     TRY_TO(end, safetensors_create(path, entries, n, pairs, n_metadata + 2, &writer));
     status = put_all(net, params ? params : net_params(net), writer, scratch);
-    if (status == STATUS_OK) status = safetensors_commit(writer);
-    else safetensors_abandon(writer);
+    if (status == STATUS_OK)
+        status = safetensors_commit(writer);
+    else
+        safetensors_abandon(writer);
 end:
     free(scratch);
     free(pairs);

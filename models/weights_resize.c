@@ -7,14 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Offsets -r .. r of the old table placed on the new one's scale: 0, +-1, +-(1+q), +-(1+q+q^2), ... with the ratio q
- * in (1.01, 1.5) at which the last comes to new_radius. at[2*radius + 1]. */
+/* Offsets -r .. r of the old table placed on the new one's scale: 0, +-1, +-(1+q), +-(1+q+q^2), ... with the
+ * ratio q in (1.01, 1.5) at which the last comes to new_radius. at[2*radius + 1]. */
 static void spread_offsets(int64_t radius, int64_t new_radius, double *at) {
     double left = 1.01, right = 1.5, q = left;
     while (right - left > 1e-6) {
         q = (left + right) / 2;
-        if ((1 - pow(q, (double)radius)) / (1 - q) > (double)new_radius) right = q;
-        else left = q;
+        if ((1 - pow(q, (double)radius)) / (1 - q) > (double)new_radius)
+            right = q;
+        else
+            left = q;
     }
     at[radius] = 0;
     double reach = 1, power = 1;
@@ -26,7 +28,8 @@ static void spread_offsets(int64_t radius, int64_t new_radius, double *at) {
 }
 
 /* For every new offset: the old one below it and the weight of the one above. */
-static void interpolation(const double *at, int64_t n_old, int64_t new_radius, int64_t *below, double *weight) {
+static void interpolation(const double *at, int64_t n_old, int64_t new_radius, int64_t *below,
+                          double *weight) {
     for (int64_t i = 0; i <= 2 * new_radius; i++) {
         const double x = (double)(i - new_radius);
         int64_t j = 0;
@@ -37,7 +40,8 @@ static void interpolation(const double *at, int64_t n_old, int64_t new_radius, i
     }
 }
 
-status_t weights_resize_table(const float *table, int64_t old_rows, int64_t heads, int64_t wh, int64_t ww, float *out) {
+status_t weights_resize_table(const float *table, int64_t old_rows, int64_t heads, int64_t wh, int64_t ww,
+                              float *out) {
     const int64_t n_old = (int64_t)lround(sqrt((double)old_rows)), n_h = 2 * wh - 1, n_w = 2 * ww - 1;
     CHECK(n_old * n_old == old_rows && n_old % 2 == 1, STATUS_BAD_DATA,
           "a relative position table of %lld rows belongs to no square window", (long long)old_rows);
@@ -56,7 +60,8 @@ status_t weights_resize_table(const float *table, int64_t old_rows, int64_t head
     for (int64_t i = 0; i < n_h; i++)
         for (int64_t j = 0; j < n_w; j++)
             for (int64_t head = 0; head < heads; head++) {
-                const float *p = table + (below_h[i] * n_old + below_w[j]) * heads + head, *q = p + n_old * step;
+                const float *p = table + (below_h[i] * n_old + below_w[j]) * heads + head,
+                            *q = p + n_old * step;
                 const double u = weight_h[i], v = weight_w[j];
                 out[(i * n_w + j) * heads + head] =
                     (float)((1 - u) * ((1 - v) * p[0] + v * p[step]) + u * ((1 - v) * q[0] + v * q[step]));
@@ -107,8 +112,8 @@ static status_t resize_pinv(int64_t n_old, int64_t n_new, double *pinv) {
     return STATUS_OK;
 }
 
-status_t weights_resize_patch(const float *kernels, int64_t n, int64_t old_h, int64_t old_w, int64_t new_h, int64_t new_w,
-                              float *out) {
+status_t weights_resize_patch(const float *kernels, int64_t n, int64_t old_h, int64_t old_w, int64_t new_h,
+                              int64_t new_w, float *out) {
     double *work = memory_zeroed((size_t)(old_h * new_h + old_w * new_w + new_h * old_w), sizeof *work);
     CHECK(work, STATUS_NO_MEMORY, "no memory to resize a patch embedding");
     double *down = work, *across = down + old_h * new_h, *half = across + old_w * new_w;
@@ -119,7 +124,8 @@ status_t weights_resize_patch(const float *kernels, int64_t n, int64_t old_h, in
         memset(half, 0, sizeof *half * (size_t)(new_h * old_w));
         for (int64_t y = 0; y < old_h; y++)
             for (int64_t i = 0; i < new_h; i++)
-                for (int64_t x = 0; x < old_w; x++) half[i * old_w + x] += down[y * new_h + i] * kernels[y * old_w + x];
+                for (int64_t x = 0; x < old_w; x++)
+                    half[i * old_w + x] += down[y * new_h + i] * kernels[y * old_w + x];
         for (int64_t i = 0; i < new_h; i++)
             for (int64_t j = 0; j < new_w; j++) {
                 double sum = 0;

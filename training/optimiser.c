@@ -7,27 +7,29 @@
 enum { MAX_STATES = 3 };
 
 struct optimiser {
-    struct net *net;              /* borrowed */
+    struct net *net; /* borrowed */
     struct optimizer_settings settings;
     struct interval part;
-    float ema_decay;              /* 0: no average */
+    float ema_decay; /* 0: no average */
     struct optimiser_segment *segments;
     int32_t n_segments;
-    float *states[MAX_STATES];    /* backend memory, part's length: momentum | m, v; then the average */
+    float *states[MAX_STATES]; /* backend memory, part's length: momentum | m, v; then the average */
     int32_t n_moments, n_states;
-    double *sum;                  /* backend (2): sum of squares, count of elements that are not finite */
-    float *grad_scale;            /* backend (1) */
-    int32_t *skip;                /* backend (1) */
-    bool pending;                 /* a step whose outcome has not been read */
+    double *sum;       /* backend (2): sum of squares, count of elements that are not finite */
+    float *grad_scale; /* backend (1) */
+    int32_t *skip;     /* backend (1) */
+    bool pending;      /* a step whose outcome has not been read */
     int64_t n_steps, n_skipped_in_a_row;
 };
 
-struct optimiser_segment optimiser_group(const struct optimizer_settings *settings, const struct net_param *param,
-                                         int32_t last_layer) {
+struct optimiser_segment optimiser_group(const struct optimizer_settings *settings,
+                                         const struct net_param *param, int32_t last_layer) {
     const bool decayed = !settings->no_decay_norms || (param->n_dims > 1 && !param->is_table);
     double scale = settings->layer_decay > 0 ? pow(settings->layer_decay, last_layer - param->layer) : 1;
     if (!param->is_head) scale *= settings->backbone_scale;
-    return (struct optimiser_segment){.offset = param->offset, .n_elem = param->n_elem, .lr_scale = (float)scale,
+    return (struct optimiser_segment){.offset = param->offset,
+                                      .n_elem = param->n_elem,
+                                      .lr_scale = (float)scale,
                                       .weight_decay = decayed ? (float)settings->weight_decay : 0};
 }
 
@@ -45,7 +47,8 @@ static status_t make_segments(struct optimiser *optimiser) {
     for (int32_t i = 0; i < n; i++) {
         const struct net_param *param = net_param(net, i);
         if (param->is_buffer || param->layer < first) continue;
-        optimiser->segments[optimiser->n_segments++] = optimiser_group(&optimiser->settings, param, last_layer);
+        optimiser->segments[optimiser->n_segments++] =
+            optimiser_group(&optimiser->settings, param, last_layer);
     }
     return STATUS_OK;
 }
@@ -54,14 +57,15 @@ static status_t make_buffers(struct optimiser *optimiser) {
     const struct ops *ops = net_ops(optimiser->net);
     struct backend *be = net_backend(optimiser->net);
     const size_t n_bytes = (size_t)interval_length(optimiser->part) * sizeof(float);
-    for (int32_t i = 0; i < optimiser->n_states; i++) TRY(ops->alloc(be, n_bytes, (void **)&optimiser->states[i]));
+    for (int32_t i = 0; i < optimiser->n_states; i++)
+        TRY(ops->alloc(be, n_bytes, (void **)&optimiser->states[i]));
     TRY(ops->alloc(be, 2 * sizeof *optimiser->sum, (void **)&optimiser->sum));
     TRY(ops->alloc(be, sizeof *optimiser->grad_scale, (void **)&optimiser->grad_scale));
     return ops->alloc(be, sizeof *optimiser->skip, (void **)&optimiser->skip);
 }
 
-status_t optimiser_new(struct net *net, const struct optimizer_settings *settings, struct interval part, double ema,
-                       struct optimiser **out) {
+status_t optimiser_new(struct net *net, const struct optimizer_settings *settings, struct interval part,
+                       double ema, struct optimiser **out) {
     CHECK(part.begin >= 0 && part.begin <= part.end && part.end <= net_n_elem(net), STATUS_INTERNAL,
           "part [%lld, %lld) of a buffer of %lld parameters", (long long)part.begin, (long long)part.end,
           (long long)net_n_elem(net));
@@ -88,7 +92,7 @@ void optimiser_free(struct optimiser *optimiser) {
     if (!optimiser) return;
     const struct ops *ops = net_ops(optimiser->net);
     struct backend *be = net_backend(optimiser->net);
-    void *const buffers[] = {optimiser->states[0], optimiser->states[1], optimiser->states[2],
+    void *const buffers[] = {optimiser->states[0], optimiser->states[1],  optimiser->states[2],
                              optimiser->sum,       optimiser->grad_scale, optimiser->skip};
     for (size_t i = 0; i < ARRAY_LENGTH(buffers); i++)
         if (buffers[i]) ops->release(be, buffers[i]);
@@ -107,7 +111,8 @@ status_t optimiser_reset(struct optimiser *optimiser) {
     const size_t n_bytes = (size_t)interval_length(optimiser->part) * sizeof(float);
     for (int32_t i = 0; i < optimiser->n_moments; i++) TRY(ops->fill_zero(be, optimiser->states[i], n_bytes));
     if (optimiser->ema_decay > 0)
-        TRY(ops->copy(be, optimiser_ema(optimiser), net_params(optimiser->net) + optimiser->part.begin, n_bytes));
+        TRY(ops->copy(be, optimiser_ema(optimiser), net_params(optimiser->net) + optimiser->part.begin,
+                      n_bytes));
     optimiser->pending = false;
     optimiser->n_steps = optimiser->n_skipped_in_a_row = 0;
     return STATUS_OK;
@@ -147,14 +152,16 @@ static status_t apply(struct optimiser *optimiser, double lr) {
 
 status_t optimiser_step(struct optimiser *optimiser, double lr, reduce_fn reduce, void *reduce_context) {
     struct optimiser_outcome earlier;
-    if (optimiser->pending) TRY(optimiser_outcome(optimiser, &earlier)); /* its skip decides this step's number */
+    if (optimiser->pending)
+        TRY(optimiser_outcome(optimiser, &earlier)); /* its skip decides this step's number */
     const struct ops *ops = net_ops(optimiser->net);
     struct backend *be = net_backend(optimiser->net);
     const float *grads = net_grads(optimiser->net);
     CHECK(grads, STATUS_INTERNAL, "an optimiser step before any training pass exists");
     TRY(ops->square_sum(be, grads + optimiser->part.begin, interval_length(optimiser->part), optimiser->sum));
     if (reduce) TRY(reduce(reduce_context, optimiser->sum, 2));
-    TRY(ops->clip_factor(be, optimiser->sum, (float)optimiser->settings.clip, optimiser->grad_scale, optimiser->skip));
+    TRY(ops->clip_factor(be, optimiser->sum, (float)optimiser->settings.clip, optimiser->grad_scale,
+                         optimiser->skip));
     TRY(apply(optimiser, lr));
     optimiser->pending = true;
     return STATUS_OK;
@@ -183,7 +190,9 @@ float *optimiser_ema(struct optimiser *optimiser) {
     return optimiser->ema_decay > 0 ? optimiser->states[optimiser->n_moments] : NULL;
 }
 
-int32_t optimiser_n_states(const struct optimiser *optimiser) { return optimiser->n_states; }
+int32_t optimiser_n_states(const struct optimiser *optimiser) {
+    return optimiser->n_states;
+}
 
 const char *optimiser_state_name(const struct optimiser *optimiser, int32_t index) {
     if (index == optimiser->n_moments) return "ema";
@@ -191,9 +200,13 @@ const char *optimiser_state_name(const struct optimiser *optimiser, int32_t inde
     return index == 0 ? "m" : "v";
 }
 
-float *optimiser_state(struct optimiser *optimiser, int32_t index) { return optimiser->states[index]; }
+float *optimiser_state(struct optimiser *optimiser, int32_t index) {
+    return optimiser->states[index];
+}
 
-int64_t optimiser_n_steps(const struct optimiser *optimiser) { return optimiser->n_steps; }
+int64_t optimiser_n_steps(const struct optimiser *optimiser) {
+    return optimiser->n_steps;
+}
 
 void optimiser_set_n_steps(struct optimiser *optimiser, int64_t n_steps, int64_t n_skipped_in_a_row) {
     optimiser->pending = false;

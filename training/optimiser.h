@@ -1,12 +1,12 @@
-/* The optimiser of one network: SGD (Nesterov) or AdamW over the net's flat buffers, with parameter groups, clipping by
- * the global norm, skipping of steps that are not finite, and an average of the weights.
+/* The optimiser of one network: SGD (Nesterov) or AdamW over the net's flat buffers, with parameter groups,
+ * clipping by the global norm, skipping of steps that are not finite, and an average of the weights.
  *
- * Parameter groups come from the parameter table (struct net_param): no decay on one-axis parameters and position
- * tables (settings.no_decay_norms; otherwise decay on all), layer-wise decay of the rate by timm's layer numbers,
- * backbone_scale for everything but the classifier.
+ * Parameter groups come from the parameter table (struct net_param): no decay on one-axis parameters and
+ * position tables (settings.no_decay_norms; otherwise decay on all), layer-wise decay of the rate by timm's
+ * layer numbers, backbone_scale for everything but the classifier.
  *
- * ZeRO-1: an optimiser made for part [begin, end) of the flat buffer keeps state for that part only and updates that
- * part only; the caller reduces gradients to it and gathers the parameters after. */
+ * ZeRO-1: an optimiser made for part [begin, end) of the flat buffer keeps state for that part only and
+ * updates that part only; the caller reduces gradients to it and gathers the parameters after. */
 #ifndef TRAINING_OPTIMISER_H
 #define TRAINING_OPTIMISER_H
 
@@ -16,10 +16,10 @@
 
 struct optimiser;
 
-/* Owned by the caller until optimiser_free(); net is borrowed. part: whole buffer or this rank's shard. ema: decay of
- * the averaged weights, 0: none. State starts at zero. */
-status_t optimiser_new(struct net *net, const struct optimizer_settings *settings, struct interval part, double ema,
-                       struct optimiser **out);
+/* Owned by the caller until optimiser_free(); net is borrowed. part: whole buffer or this rank's shard. ema:
+ * decay of the averaged weights, 0: none. State starts at zero. */
+status_t optimiser_new(struct net *net, const struct optimizer_settings *settings, struct interval part,
+                       double ema, struct optimiser **out);
 void optimiser_free(struct optimiser *optimiser); /* NULL is fine */
 
 /* Bytes of state for a whole buffer of n_elem (planner): 1 or 2 fp32 a parameter, one more with ema. */
@@ -28,10 +28,11 @@ size_t optimiser_state_bytes(const struct optimizer_settings *settings, int64_t 
 /* As new: state zero, step count zero. The average starts again from the present weights. */
 status_t optimiser_reset(struct optimiser *optimiser);
 
-/* One update with rate `lr` (the schedule's, before groups' factors) from net_grads(), which hold the gradient of the
- * global batch (in the part). Order: sum of squares of the part -> `reduce` over the ranks that hold the other parts
- * (NULL: this rank holds all; fp64, backend memory, 2 numbers) -> clip factor, skip flag -> update, shadow, ema.
- * A gradient with NaN or Inf changes nothing. Enqueues only: the outcome is read with optimiser_outcome(). */
+/* One update with rate `lr` (the schedule's, before groups' factors) from net_grads(), which hold the
+ * gradient of the global batch (in the part). Order: sum of squares of the part -> `reduce` over the ranks
+ * that hold the other parts (NULL: this rank holds all; fp64, backend memory, 2 numbers) -> clip factor, skip
+ * flag -> update, shadow, ema. A gradient with NaN or Inf changes nothing. Enqueues only: the outcome is read
+ * with optimiser_outcome(). */
 status_t optimiser_step(struct optimiser *optimiser, double lr, reduce_fn reduce, void *reduce_context);
 
 struct optimiser_outcome {
@@ -47,15 +48,15 @@ status_t optimiser_outcome(struct optimiser *optimiser, struct optimiser_outcome
 /* The averaged weights, backend memory, index 0 = element part.begin; NULL without ema. */
 float *optimiser_ema(struct optimiser *optimiser);
 
-/* State for checkpoints: buffers of the part's length in backend memory (index 0 = part.begin): SGD 1, AdamW 2, plus
- * the average as the last with ema; names "momentum" | "m", "v" | "ema". */
+/* State for checkpoints: buffers of the part's length in backend memory (index 0 = part.begin): SGD 1, AdamW
+ * 2, plus the average as the last with ema; names "momentum" | "m", "v" | "ema". */
 int32_t optimiser_n_states(const struct optimiser *optimiser);
 const char *optimiser_state_name(const struct optimiser *optimiser, int32_t index);
 float *optimiser_state(struct optimiser *optimiser, int32_t index);
 
 /* Rate factor and weight decay of one parameter in a net whose classifier has layer number last_layer. */
-struct optimiser_segment optimiser_group(const struct optimizer_settings *settings, const struct net_param *param,
-                                         int32_t last_layer);
+struct optimiser_segment optimiser_group(const struct optimizer_settings *settings,
+                                         const struct net_param *param, int32_t last_layer);
 
 /* The step count, for checkpoints. */
 int64_t optimiser_n_steps(const struct optimiser *optimiser);

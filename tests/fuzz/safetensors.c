@@ -1,8 +1,5 @@
-/* libFuzzer target: any bytes as a safetensors file. Whatever is accepted is read in full.
- *
- *   clang -g -O1 -fsanitize=fuzzer,address,undefined -I. tests/fuzz/safetensors.c models/safetensors.c \
- *     common/{status,memory}.c -ljansson -lxxhash -lm -o build/fuzz-safetensors
- *   build/fuzz-safetensors -max_total_time=600 tests/fuzz/corpus/safetensors */
+/* Any bytes as a safetensors file (make fuzz-run TARGET=safetensors). Whatever is accepted is read in full.
+ */
 #include "models/safetensors.h"
 
 #include <stdlib.h>

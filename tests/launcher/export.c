@@ -22,7 +22,8 @@ static void save_initial(const struct model_spec *spec, int32_t side, const char
     net_free(net);
 }
 
-static status_t run_export(const char *a, const char *b, const char *c, const char *d, const char *e, const char *f) {
+static status_t run_export(const char *a, const char *b, const char *c, const char *d, const char *e,
+                           const char *f) {
     struct launch_context context = {.n_ranks = 1, .n_local_ranks = 1};
     const char *words[] = {"export", a, b, c, d, e, f};
     char *argv[8] = {0};
@@ -56,9 +57,11 @@ static void weights_of_a_preset(void **state) {
     assert_holds(onnx, "cat,dog,cow");
     assert_holds(onnx, "64x64");
     assert_holds(onnx, "stages.3.blocks.1.mlp.fc2.weight");
-    assert_fails(run_export("--weights", weights, "--model", "swin_tiny", "--onnx", onnx), STATUS_BAD_DATA, "does not fit");
+    assert_fails(run_export("--weights", weights, "--model", "swin_tiny", "--onnx", onnx), STATUS_BAD_DATA,
+                 "does not fit");
     assert_fails(run_export("--weights", weights, "--onnx", onnx, NULL, NULL), STATUS_USAGE, "--model");
-    assert_fails(run_export("--weights", weights, "--model", "convnext_atto", NULL, NULL), STATUS_USAGE, "--onnx");
+    assert_fails(run_export("--weights", weights, "--model", "convnext_atto", NULL, NULL), STATUS_USAGE,
+                 "--onnx");
     assert_fails(run_export("--onnx", onnx, NULL, NULL, NULL, NULL), STATUS_USAGE, "run's directory");
     assert_fails(run_export("--image", "big", "--onnx", onnx, NULL, NULL), STATUS_USAGE, "whole number");
     assert_fails(run_export("--onxn", onnx, NULL, NULL, NULL, NULL), STATUS_USAGE, "nearest: --onnx");
@@ -73,7 +76,8 @@ static void networks_of_a_run(void **state) {
     snprintf(path, sizeof path, "%s/config.yaml", folder);
     assert_ok(config_write_file(&settings, path));
     snprintf(onnx, sizeof onnx, "%s/out.onnx", folder);
-    assert_fails(run_export(folder, "--onnx", onnx, NULL, NULL, NULL), STATUS_MISSING, "student.safetensors is not there yet");
+    assert_fails(run_export(folder, "--onnx", onnx, NULL, NULL, NULL), STATUS_MISSING,
+                 "student.safetensors is not there yet");
     snprintf(models, sizeof models, "%s/models", folder);
     mkdir(models, 0777);
     struct model_spec spec = settings.distil.student.model.spec;
@@ -98,7 +102,8 @@ static void networks_of_a_run(void **state) {
 int main(void) {
     if (!mkdtemp(folder) || ref_backend_open(&be) != STATUS_OK) return 1;
     if (!freopen("/dev/null", "w", stdout)) return 1;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(weights_of_a_preset), cmocka_unit_test(networks_of_a_run)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(weights_of_a_preset),
+                                       cmocka_unit_test(networks_of_a_run)};
     const int failures = cmocka_run_group_tests(tests, NULL, NULL);
     ref_backend_close(be);
     rmdir(folder);

@@ -85,7 +85,8 @@ int main(void) {
     char folder[] = "/tmp/onnx-test-XXXXXX";
     backend.ops = &ops_ref;
     if (!mkdtemp(folder) || ref_backend_open(&backend.be) != STATUS_OK) return 1;
-    const struct CMUnitTest tests[] = {cmocka_unit_test_prestate(golden_networks, folder), cmocka_unit_test_prestate(features, folder)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test_prestate(golden_networks, folder),
+                                       cmocka_unit_test_prestate(features, folder)};
     const int failures = cmocka_run_group_tests(tests, NULL, NULL);
     ref_backend_close(backend.be);
     rmdir(folder);

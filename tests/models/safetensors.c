@@ -30,7 +30,8 @@ static void every_type_is_read(void **state) {
         for (int j = 0; j < 6; j++) assert_true(fabs(x[j] - exact[j]) <= reals[i].relative * fabs(exact[j]));
         assert_true(x[2] == -2.5f);
     }
-    static const char *const whole[] = {"int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64"};
+    static const char *const whole[] = {"int64", "int32",  "int16",  "int8",
+                                        "uint8", "uint16", "uint32", "uint64"};
     for (size_t i = 0; i < ARRAY_LENGTH(whole); i++) {
         int32_t x[5];
         float y[5];
@@ -46,18 +47,22 @@ static void every_type_is_read(void **state) {
     assert_int_equal(scalar, 42);
     float special[4];
     assert_ok(safetensors_get_f32(file, "special", 1, (int64_t[]){4}, 4, special));
-    assert_true(isinf(special[0]) && special[0] > 0 && isinf(special[1]) && special[1] < 0 && isnan(special[2]));
+    assert_true(isinf(special[0]) && special[0] > 0 && isinf(special[1]) && special[1] < 0 &&
+                isnan(special[2]));
     assert_true(special[3] == 0 && signbit(special[3]));
     assert_int_equal(safetensors_find(file, "empty")->n_elem, 0);
-    assert_fails(safetensor_read_i32(file, safetensors_find(file, "too_large"), &scalar), STATUS_BAD_DATA, "too_large");
-    assert_fails(safetensor_read_i32(file, safetensors_find(file, "float32"), flags), STATUS_BAD_DATA, "float32");
-    assert_fails(safetensors_get_f32(file, "float32", 2, (int64_t[]){3, 2}, 6, special), STATUS_BAD_DATA, "shape");
+    assert_fails(safetensor_read_i32(file, safetensors_find(file, "too_large"), &scalar), STATUS_BAD_DATA,
+                 "too_large");
+    assert_fails(safetensor_read_i32(file, safetensors_find(file, "float32"), flags), STATUS_BAD_DATA,
+                 "float32");
+    assert_fails(safetensors_get_f32(file, "float32", 2, (int64_t[]){3, 2}, 6, special), STATUS_BAD_DATA,
+                 "shape");
     assert_fails(safetensors_get_f32(file, "none", 1, (int64_t[]){3}, 3, special), STATUS_BAD_DATA, "none");
     safetensors_close(file);
 }
 
 static const struct safetensors_entry entries[] = {
-    {"b.bias", TENSOR_F32, 1, {3}},    {"labels", TENSOR_I32, 1, {2}}, {"a.weight", TENSOR_F32, 2, {2, 2}},
+    {"b.bias", TENSOR_F32, 1, {3}},   {"labels", TENSOR_I32, 1, {2}}, {"a.weight", TENSOR_F32, 2, {2, 2}},
     {"half", TENSOR_BF16, 2, {1, 3}}, {"none", TENSOR_F32, 1, {0}},   {"long", TENSOR_I64, 0, {0}},
 };
 
@@ -80,7 +85,9 @@ static void what_is_written_is_read(void **state) {
     assert_ok(safetensors_open(path, &file));
     assert_int_equal(safetensors_count(file), 6);
     assert_string_equal(safetensors_at(file, 0)->name, "long");
-    for (int i = 0; i < 6; i++) assert_int_equal((uintptr_t)safetensors_at(file, i)->bytes % tensor_type_bytes(safetensors_at(file, i)->type), 0);
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(
+            (uintptr_t)safetensors_at(file, i)->bytes % tensor_type_bytes(safetensors_at(file, i)->type), 0);
     const char *key, *value;
     assert_true(safetensors_metadata_at(file, 1, &key, &value));
     assert_string_equal(value, "a \"b\" \n \\");
@@ -121,7 +128,8 @@ static void refused(const char *header, size_t n, const char *words) {
     memcpy(bytes, &length, 8);
     memcpy(bytes + 8, header, length);
     struct safetensors *file = NULL;
-    assert_fails(safetensors_open_memory(bytes, 8 + length + n, "x.safetensors", &file), STATUS_BAD_DATA, words);
+    assert_fails(safetensors_open_memory(bytes, 8 + length + n, "x.safetensors", &file), STATUS_BAD_DATA,
+                 words);
     if (!strstr(status_message(), "x.safetensors")) fail_msg("the file is not named: %s", status_message());
 }
 
@@ -154,7 +162,8 @@ static void damaged_headers_are_refused(void **state) {
     struct safetensors *file;
     const uint64_t huge = 1ull << 40;
     assert_fails(safetensors_open_memory(&huge, 8, "x", &file), STATUS_BAD_DATA, "not a safetensors file");
-    assert_fails(safetensors_open("tests/golden/weights/none.safetensors", &file), STATUS_MISSING, "none.safetensors");
+    assert_fails(safetensors_open("tests/golden/weights/none.safetensors", &file), STATUS_MISSING,
+                 "none.safetensors");
     assert_fails(safetensors_open("tests", &file), STATUS_BAD_DATA, "not a file");
 }
 
@@ -179,11 +188,13 @@ static void random_damage(void **state) {
         if (safetensors_open_memory(bytes, n_kept, "damaged", &file) == STATUS_OK) {
             for (int32_t i = 0; i < safetensors_count(file); i++) {
                 const struct safetensor *tensor = safetensors_at(file, i);
-                assert_true((const char *)tensor->bytes >= bytes && (const char *)tensor->bytes + tensor->n_bytes <= bytes + n_kept);
+                assert_true((const char *)tensor->bytes >= bytes &&
+                            (const char *)tensor->bytes + tensor->n_bytes <= bytes + n_kept);
             }
             (void)safetensors_hash(file);
             safetensors_close(file);
-        } else n_refused++;
+        } else
+            n_refused++;
         free(bytes);
     }
     assert_true(n_refused > 15000);
@@ -193,10 +204,10 @@ static void random_damage(void **state) {
 int main(void) {
     char path[] = "/tmp/safetensors-test-XXXXXX";
     close(mkstemp(path));
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_type_is_read),
-                                       cmocka_unit_test_prestate(what_is_written_is_read, path),
-                                       cmocka_unit_test_prestate(the_old_file_stays, path),
-                                       cmocka_unit_test(damaged_headers_are_refused), cmocka_unit_test(random_damage)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_type_is_read), cmocka_unit_test_prestate(what_is_written_is_read, path),
+        cmocka_unit_test_prestate(the_old_file_stays, path), cmocka_unit_test(damaged_headers_are_refused),
+        cmocka_unit_test(random_damage)};
     const int failures = cmocka_run_group_tests(tests, NULL, NULL);
     unlink(path);
     return failures;

@@ -1,4 +1,5 @@
-// Weights files: every dialect of names, types, resizing, the classifier's choices, and misfits listed by name.
+// Weights files: every dialect of names, types, resizing, the classifier's choices, and misfits listed by
+// name.
 #include <dirent.h>
 #include <math.h>
 #include <stdio.h>
@@ -18,7 +19,7 @@ static char temporary[] = "/tmp/weights-load-XXXXXX";
 
 /* A change to one tensor on its way from a file to another. */
 struct edit {
-    const char *name;                      /* NULL ends the list; "*": all fp32 */
+    const char *name; /* NULL ends the list; "*": all fp32 */
     enum { DROP, RENAME, RETYPE, RESHAPE, SPOIL } what;
     const char *to;
     enum tensor_type type;
@@ -61,7 +62,8 @@ static void rewrite(const char *path, const struct edit *edits) {
             dropped |= e->what == DROP;
             if (e->what == RENAME) entry.name = e->to;
             if (e->what == RETYPE) entry.type = e->type;
-            if (e->what == RESHAPE) entry.n_dims = e->n_dims, memcpy(entry.shape, e->shape, sizeof entry.shape);
+            if (e->what == RESHAPE)
+                entry.n_dims = e->n_dims, memcpy(entry.shape, e->shape, sizeof entry.shape);
             spoilt[n] = e->what == SPOIL;
         }
         if (dropped) continue;
@@ -73,8 +75,10 @@ static void rewrite(const char *path, const struct edit *edits) {
     for (int32_t i = 0; i < n; i++) {
         const size_t n_bytes = (size_t)from[i]->n_elem * tensor_type_bytes(entries[i].type);
         uint8_t *bytes = malloc(n_bytes + 8);
-        if (entries[i].type == from[i]->type) memcpy(bytes, from[i]->bytes, n_bytes);
-        else convert(from[i], entries[i].type, bytes);
+        if (entries[i].type == from[i]->type)
+            memcpy(bytes, from[i]->bytes, n_bytes);
+        else
+            convert(from[i], entries[i].type, bytes);
         if (spoilt[i]) memcpy(bytes, &(float){NAN}, 4);
         assert_ok(safetensors_put(writer, i, bytes, n_bytes));
         free(bytes);
@@ -134,7 +138,8 @@ static void every_network(void **state) {
 
 /* Column `other` of a table translates to its first column. */
 static int check_table(const char *path, enum model_family family, int other) {
-    static const enum weights_dialect dialects[] = {WEIGHTS_FACEBOOK, WEIGHTS_MICROSOFT, WEIGHTS_TIMM_MOBILENETV2};
+    static const enum weights_dialect dialects[] = {WEIGHTS_FACEBOOK, WEIGHTS_MICROSOFT,
+                                                    WEIGHTS_TIMM_MOBILENETV2};
     FILE *file = fopen(path, "r");
     if (!file) fail_msg("cannot read %s", path);
     char line[512], *columns[8];
@@ -142,7 +147,8 @@ static int check_table(const char *path, enum model_family family, int other) {
     assert_non_null(fgets(line, sizeof line, file));
     while (fgets(line, sizeof line, file)) {
         int n_columns = 0;
-        for (char *p = strtok(line, "\t\n"); p && n_columns < 8; p = strtok(NULL, "\t\n")) columns[n_columns++] = p;
+        for (char *p = strtok(line, "\t\n"); p && n_columns < 8; p = strtok(NULL, "\t\n"))
+            columns[n_columns++] = p;
         if (n_columns <= other) continue;
         char name[256];
         if (!weights_translate(dialects[family], family, columns[other], name, sizeof name)) continue;
@@ -155,9 +161,13 @@ static int check_table(const char *path, enum model_family family, int other) {
 
 static void every_name_of_the_presets(void **state) {
     (void)state;
-    assert_int_equal(check_table("tests/golden/presets/convnext_xlarge.fb_in22k_ft_in1k_384.tsv", MODEL_CONVNEXT, 4), 344);
-    assert_int_equal(check_table("tests/golden/presets/swin_large_patch4_window12_384.ms_in22k_ft_in1k.tsv", MODEL_SWIN, 4), 329);
-    assert_int_equal(check_table("tests/golden/presets/torchvision_mobilenet_v2.tsv", MODEL_MOBILENETV2, 4), 262);
+    assert_int_equal(
+        check_table("tests/golden/presets/convnext_xlarge.fb_in22k_ft_in1k_384.tsv", MODEL_CONVNEXT, 4), 344);
+    assert_int_equal(check_table("tests/golden/presets/swin_large_patch4_window12_384.ms_in22k_ft_in1k.tsv",
+                                 MODEL_SWIN, 4),
+                     329);
+    assert_int_equal(check_table("tests/golden/presets/torchvision_mobilenet_v2.tsv", MODEL_MOBILENETV2, 4),
+                     262);
 }
 
 static void misfits_are_listed(void **state) {
@@ -169,19 +179,24 @@ static void misfits_are_listed(void **state) {
         {.name = "layers.0.blocks.0.mlp.fc1.bias", .what = RESHAPE, .n_dims = 2, .shape = {8, 8}},
         {0}};
     rewrite(SWIN "/weights.safetensors", edits);
-    assert_fails(weights_load(net, temporary, WEIGHTS_HEAD_LOAD, NULL), STATUS_BAD_DATA, "missing (2): norm.weight norm.bias");
+    assert_fails(weights_load(net, temporary, WEIGHTS_HEAD_LOAD, NULL), STATUS_BAD_DATA,
+                 "missing (2): norm.weight norm.bias");
     assert_non_null(strstr(status_message(), "extra (1): norm.offset"));
-    assert_non_null(strstr(status_message(), "of another shape (1): layers.0.blocks.0.mlp.fc1.bias (8,8) where the network has (64)"));
+    assert_non_null(
+        strstr(status_message(),
+               "of another shape (1): layers.0.blocks.0.mlp.fc1.bias (8,8) where the network has (64)"));
     assert_non_null(strstr(status_message(), temporary));
     static const struct edit nan[] = {{.name = "norm.weight", .what = SPOIL}, {0}};
     rewrite(SWIN "/weights.safetensors", nan);
-    assert_fails(weights_load(net, temporary, WEIGHTS_HEAD_LOAD, NULL), STATUS_BAD_DATA, "\"norm.weight\" holds NaN");
+    assert_fails(weights_load(net, temporary, WEIGHTS_HEAD_LOAD, NULL), STATUS_BAD_DATA,
+                 "\"norm.weight\" holds NaN");
     net_free(net);
     /* A file of another family: the list stays bounded. */
     struct model_spec spec = model_spec_default(MODEL_CONVNEXT);
     spec.n_stages = 1, spec.depths[0] = 1, spec.dims[0] = 8, spec.n_classes = 3;
     net = fresh_net(&spec, 32, 32);
-    assert_fails(weights_load(net, SWIN "/weights.safetensors", WEIGHTS_HEAD_LOAD, NULL), STATUS_BAD_DATA, " ...");
+    assert_fails(weights_load(net, SWIN "/weights.safetensors", WEIGHTS_HEAD_LOAD, NULL), STATUS_BAD_DATA,
+                 " ...");
     assert_true(strlen(status_message()) < 3000);
     net_free(net);
 }
@@ -192,7 +207,8 @@ static void other_types_and_trailing_axes(void **state) {
     struct net *net = fresh_net(&c->spec, c->height, c->width);
     static const struct edit wide[] = {
         {.name = "*", .what = RETYPE, .type = TENSOR_F64},
-        {.name = "layers.0.blocks.0.mlp.fc1.weight", .what = RESHAPE, .n_dims = 4, .shape = {64, 16, 1, 1}}, {0}};
+        {.name = "layers.0.blocks.0.mlp.fc1.weight", .what = RESHAPE, .n_dims = 4, .shape = {64, 16, 1, 1}},
+        {0}};
     rewrite(SWIN "/weights.safetensors", wide);
     assert_ok(weights_load(net, temporary, WEIGHTS_HEAD_LOAD, &report));
     assert_same_weights(net, c->net);
@@ -217,7 +233,8 @@ static void the_classifier(void **state) {
     assert_ok(net_init(net, 1, 0));
     const struct net_param *head = net_param(net, net_find_param(net, "head.fc.weight"));
     const float before = net_params(net)[head->offset];
-    assert_fails(weights_load(net, SWIN "/weights.safetensors", WEIGHTS_HEAD_LOAD, NULL), STATUS_BAD_DATA, "head.fc.weight");
+    assert_fails(weights_load(net, SWIN "/weights.safetensors", WEIGHTS_HEAD_LOAD, NULL), STATUS_BAD_DATA,
+                 "head.fc.weight");
     assert_ok(weights_load(net, SWIN "/weights.safetensors", WEIGHTS_HEAD_IF_FITS, &report));
     assert_false(report.head_loaded);
     assert_int_equal(report.n_loaded, net_n_params(net) - 2);
@@ -249,10 +266,13 @@ static void another_window_and_patch(void **state) {
     const struct net_param *old = net_param(c->net, net_find_param(c->net, name));
     const struct net_param *new = net_param(net, net_find_param(net, name));
     assert_int_equal(new->shape[0], 11 * 7); /* maps 16 x 4 */
-    float want[11 * 7 * 4], kernels[16 * 3 * 4], *patches = malloc(16 * 3 * 16 * sizeof *patches), got[16 * 3 * 4];
-    assert_ok(weights_resize_table(net_params(c->net) + old->offset, old->shape[0], old->shape[1], 6, 4, want));
-    assert_memory_equal(net_params(net) + new->offset, want, (size_t)new->n_elem * sizeof(float));
-    assert_ok(net_get(c->net, net_find_param(c->net, "patch_embed.proj.weight"), net_params(c->net), patches));
+    float want[11 * 7 * 4], kernels[16 * 3 * 4], *patches = malloc(16 * 3 * 16 * sizeof *patches),
+                                                 got[16 * 3 * 4];
+    assert_ok(
+        weights_resize_table(net_params(c->net) + old->offset, old->shape[0], old->shape[1], 6, 4, want));
+    assert_memory_equal(net_params(net) + new->offset, want, (size_t) new->n_elem * sizeof(float));
+    assert_ok(
+        net_get(c->net, net_find_param(c->net, "patch_embed.proj.weight"), net_params(c->net), patches));
     assert_ok(net_get(net, net_find_param(net, "patch_embed.proj.weight"), net_params(net), got));
     assert_ok(weights_resize_patch(patches, 16 * 3, 4, 4, 2, 2, kernels));
     assert_memory_equal(kernels, got, sizeof got);

@@ -61,8 +61,10 @@ static void tables_of_no_window_are_refused(void **state) {
 }
 
 int main(void) {
-    if (safetensors_open("tests/golden/weights/resize.safetensors", &file) != STATUS_OK) return puts(status_message()), 1;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_case_of_the_file), cmocka_unit_test(tables_of_no_window_are_refused)};
+    if (safetensors_open("tests/golden/weights/resize.safetensors", &file) != STATUS_OK)
+        return puts(status_message()), 1;
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_case_of_the_file),
+                                       cmocka_unit_test(tables_of_no_window_are_refused)};
     const int failures = cmocka_run_group_tests(tests, NULL, NULL);
     safetensors_close(file);
     return failures;

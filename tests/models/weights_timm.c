@@ -44,7 +44,8 @@ static void convnext(void **state) {
 
 static void swin(void **state) {
     (void)state;
-    loads_strictly("swin_tiny_patch4_window7_224", "timm.create_model('swin_tiny_patch4_window7_224', num_classes=11)");
+    loads_strictly("swin_tiny_patch4_window7_224",
+                   "timm.create_model('swin_tiny_patch4_window7_224', num_classes=11)");
 }
 
 static void mobilenetv2(void **state) {
@@ -55,7 +56,8 @@ static void mobilenetv2(void **state) {
 int main(void) {
     if (!python_has("timm, torchvision, safetensors")) return 77;
     if (ref_backend_open(&be) != STATUS_OK) return 1;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(convnext), cmocka_unit_test(swin), cmocka_unit_test(mobilenetv2)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(convnext), cmocka_unit_test(swin),
+                                       cmocka_unit_test(mobilenetv2)};
     const int failures = cmocka_run_group_tests(tests, NULL, NULL);
     ref_backend_close(be);
     return failures;

@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Run Python code (environment variable PYTHON, else python3); true where it ends with 0. `code` holds no double
- * quotes. */
+/* Run Python code (environment variable PYTHON, else python3); true where it ends with 0. `code` holds no
+ * double quotes. */
 static inline bool python_runs(const char *code) {
     const char *python = getenv("PYTHON");
     char command[8192];

@@ -1,4 +1,5 @@
-// The optimiser over a small net: clipping, skipped steps, averages, reset, freezing, and two shards equal to one whole.
+// The optimiser over a small net: clipping, skipped steps, averages, reset, freezing, and two shards equal to
+// one whole.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,16 +10,28 @@
 
 static struct backend *be;
 
-static const struct optimizer_settings adamw = {.name = OPTIMIZER_ADAMW, .lr = 0.01, .betas = {.n = 2, .items = {0.9, 0.999}},
-                                                .eps = 1e-8, .weight_decay = 0.05, .no_decay_norms = true, .layer_decay = 0.8,
-                                                .backbone_scale = 0.5, .clip = 1};
-static const struct optimizer_settings sgd = {.name = OPTIMIZER_SGD, .lr = 0.01, .momentum = 0.9, .nesterov = true,
-                                              .weight_decay = 5e-4, .layer_decay = 1, .backbone_scale = 0.1};
+static const struct optimizer_settings adamw = {.name = OPTIMIZER_ADAMW,
+                                                .lr = 0.01,
+                                                .betas = {.n = 2, .items = {0.9, 0.999}},
+                                                .eps = 1e-8,
+                                                .weight_decay = 0.05,
+                                                .no_decay_norms = true,
+                                                .layer_decay = 0.8,
+                                                .backbone_scale = 0.5,
+                                                .clip = 1};
+static const struct optimizer_settings sgd = {.name = OPTIMIZER_SGD,
+                                              .lr = 0.01,
+                                              .momentum = 0.9,
+                                              .nesterov = true,
+                                              .weight_decay = 5e-4,
+                                              .layer_decay = 1,
+                                              .backbone_scale = 0.1};
 
 /* A small ConvNeXt with initial weights, and a training pass so that it has gradients. */
 static struct net *small_net(int32_t frozen_below, struct pass **pass) {
     struct model_spec spec = model_spec_default(MODEL_CONVNEXT);
-    spec.n_stages = 2, spec.depths[0] = spec.depths[1] = 1, spec.dims[0] = 4, spec.dims[1] = 8, spec.n_classes = 3;
+    spec.n_stages = 2, spec.depths[0] = spec.depths[1] = 1, spec.dims[0] = 4, spec.dims[1] = 8,
+    spec.n_classes = 3;
     struct net *net;
     assert_ok(net_new(&ops_ref, be, &spec, 16, 16, DTYPE_F32, &net));
     assert_ok(net_init(net, 5, 0));
@@ -35,7 +48,8 @@ static double set_gradients(struct net *net, uint32_t step) {
     for (int32_t i = 0; i < net_n_params(net); i++) {
         const struct net_param *param = net_param(net, i);
         if (param->is_buffer) continue;
-        struct rng rng = rng_start((struct rng_key){.seed = 9, .purpose = RNG_TEST, .step = step, .item = (uint32_t)i});
+        struct rng rng =
+            rng_start((struct rng_key){.seed = 9, .purpose = RNG_TEST, .step = step, .item = (uint32_t)i});
         for (int64_t j = 0; j < param->n_elem; j++) {
             const float g = 0.3f * (float)rng_normal(&rng);
             net_grads(net)[param->offset + j] = g;
@@ -45,7 +59,9 @@ static double set_gradients(struct net *net, uint32_t step) {
     return sum;
 }
 
-static struct interval whole(const struct net *net) { return (struct interval){0, net_n_elem(net)}; }
+static struct interval whole(const struct net *net) {
+    return (struct interval){0, net_n_elem(net)};
+}
 
 /* Three steps against the formulas, element by element in double. */
 static void steps_follow_the_formulas(void **state) {
@@ -58,8 +74,8 @@ static void steps_follow_the_formulas(void **state) {
         assert_ok(optimiser_new(net, s, whole(net), 0.9, &optimiser));
         assert_int_equal(optimiser_n_states(optimiser), k ? 2 : 3);
         const int64_t n = net_n_elem(net);
-        double *p = calloc((size_t)n, sizeof *p), *m = calloc((size_t)n, sizeof *m), *v = calloc((size_t)n, sizeof *v),
-               *ema = calloc((size_t)n, sizeof *ema);
+        double *p = calloc((size_t)n, sizeof *p), *m = calloc((size_t)n, sizeof *m),
+               *v = calloc((size_t)n, sizeof *v), *ema = calloc((size_t)n, sizeof *ema);
         for (int64_t i = 0; i < n; i++) p[i] = ema[i] = (double)net_params(net)[i];
         for (int t = 1; t <= 3; t++) {
             const double norm = sqrt(set_gradients(net, (uint32_t)t)), lr = 0.01 / t;
@@ -67,19 +83,23 @@ static void steps_follow_the_formulas(void **state) {
             struct optimiser_outcome outcome;
             assert_ok(optimiser_step(optimiser, lr, NULL, NULL));
             assert_ok(optimiser_outcome(optimiser, &outcome));
-            assert_true(fabs(outcome.gradient_norm - norm) < 1e-6 * norm && !outcome.skipped && outcome.n_steps == t);
+            assert_true(fabs(outcome.gradient_norm - norm) < 1e-6 * norm && !outcome.skipped &&
+                        outcome.n_steps == t);
             for (int32_t i = 0; i < net_n_params(net); i++) {
                 const struct net_param *param = net_param(net, i);
-                const struct optimiser_segment group = optimiser_group(s, param, 3); /* two blocks: layers 0 to 3 */
+                const struct optimiser_segment group =
+                    optimiser_group(s, param, 3); /* two blocks: layers 0 to 3 */
                 for (int64_t j = param->offset; j < param->offset + param->n_elem; j++) {
-                    const double g0 = factor * (double)net_grads(net)[j], rate = lr * (double)group.lr_scale, wd = (double)group.weight_decay;
+                    const double g0 = factor * (double)net_grads(net)[j], rate = lr * (double)group.lr_scale,
+                                 wd = (double)group.weight_decay;
                     if (k) {
                         const double g = g0 + wd * p[j];
                         m[j] = t == 1 ? g : 0.9 * m[j] + g;
                         p[j] -= rate * (g + 0.9 * m[j]);
                     } else {
                         m[j] = 0.9 * m[j] + 0.1 * g0, v[j] = 0.999 * v[j] + 0.001 * g0 * g0;
-                        p[j] = p[j] * (1 - rate * wd) - rate / (1 - pow(0.9, t)) * m[j] / (sqrt(v[j] / (1 - pow(0.999, t))) + 1e-8);
+                        p[j] = p[j] * (1 - rate * wd) -
+                               rate / (1 - pow(0.9, t)) * m[j] / (sqrt(v[j] / (1 - pow(0.999, t))) + 1e-8);
                     }
                     ema[j] = 0.9 * ema[j] + 0.1 * p[j];
                     assert_true(fabs(p[j] - (double)net_params(net)[j]) < 1e-6);
@@ -147,7 +167,8 @@ static void frozen_parameters_stay(void **state) {
     assert_ok(optimiser_step(optimiser, 0.1, NULL, NULL));
     for (int32_t i = 0; i < net_n_params(net); i++) {
         const struct net_param *param = net_param(net, i);
-        const bool same = !memcmp(before + param->offset, net_params(net) + param->offset, sizeof(float) * (size_t)param->n_elem);
+        const bool same = !memcmp(before + param->offset, net_params(net) + param->offset,
+                                  sizeof(float) * (size_t)param->n_elem);
         assert_int_equal(same, param->layer < 2);
     }
     free(before);
@@ -193,9 +214,10 @@ static void two_shards_equal_the_whole(void **state) {
 
 int main(void) {
     if (ref_backend_open(&be) != STATUS_OK) return 1;
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(steps_follow_the_formulas), cmocka_unit_test(steps_that_are_not_finite_change_nothing),
-        cmocka_unit_test(frozen_parameters_stay), cmocka_unit_test(two_shards_equal_the_whole)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(steps_follow_the_formulas),
+                                       cmocka_unit_test(steps_that_are_not_finite_change_nothing),
+                                       cmocka_unit_test(frozen_parameters_stay),
+                                       cmocka_unit_test(two_shards_equal_the_whole)};
     const int failures = cmocka_run_group_tests(tests, NULL, NULL);
     ref_backend_close(be);
     return failures;

@@ -15,10 +15,14 @@ static void rates_equal_torch(void **state) {
     while (fgets(line, sizeof line, file)) {
         double gamma, power, rate;
         int ramp, steps, step;
-        assert_int_equal(sscanf(line, "%15s %d %lf %lf %d %d %lf", shape, &ramp, &gamma, &power, &steps, &step, &rate), 7);
-        const struct schedule_settings schedule = {
-            .name = !strcmp(shape, "cosine") ? SCHEDULE_COSINE : !strcmp(shape, "inverse") ? SCHEDULE_INVERSE : SCHEDULE_CONSTANT,
-            .ramp = ramp, .gamma = gamma, .power = power};
+        assert_int_equal(
+            sscanf(line, "%15s %d %lf %lf %d %d %lf", shape, &ramp, &gamma, &power, &steps, &step, &rate), 7);
+        const struct schedule_settings schedule = {.name = !strcmp(shape, "cosine")    ? SCHEDULE_COSINE
+                                                           : !strcmp(shape, "inverse") ? SCHEDULE_INVERSE
+                                                                                       : SCHEDULE_CONSTANT,
+                                                   .ramp = ramp,
+                                                   .gamma = gamma,
+                                                   .power = power};
         const double got = schedule_rate(&schedule, 0.02, step, steps);
         if (fabs(got - rate) > 1e-12) fail_msg("%s step %d: %.15g, torch %.15g", shape, step, got, rate);
         n++;
