@@ -26,7 +26,8 @@ void convnext_build(struct graph *g) {
     int32_t n_blocks = 0, number = 0;
     for (int i = 0; i < spec->n_stages; i++) n_blocks += spec->depths[i];
 
-    /* Layer numbers are timm's for layer-wise decay: blocks count from 1, a downsampling belongs to the block behind it. */
+    /* Layer numbers are timm's for layer-wise decay: blocks count from 1, a downsampling belongs to the block
+     * behind it. */
     graph_scope(g, 0, "stem.");
     int32_t x = graph_conv(g, g->input, "0", spec->dims[0], spec->stem, spec->stem, 0, true);
     x = graph_name(g, graph_layernorm(g, x, "1", EPS), "stem");

@@ -9,13 +9,17 @@
 
 enum { PARAM_ALIGNMENT = 16 }; /* elements */
 
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static int32_t smaller(int64_t a, int64_t b) { return (int32_t)(a < b ? a : b); }
+static int64_t divide_up(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+static int32_t smaller(int64_t a, int64_t b) {
+    return (int32_t)(a < b ? a : b);
+}
 
 /* ---- values, nodes, parameters ---- */
 
-static int32_t add_value(struct graph *g, enum dtype dtype, size_t element_bytes, int64_t n, int64_t h, int64_t w,
-                         int64_t c) {
+static int32_t add_value(struct graph *g, enum dtype dtype, size_t element_bytes, int64_t n, int64_t h,
+                         int64_t w, int64_t c) {
     if (g->status != STATUS_OK) return NONE;
     size_t bytes = 0;
     if (n < 0 || h < 1 || w < 1 || c < 1) {
@@ -23,7 +27,8 @@ static int32_t add_value(struct graph *g, enum dtype dtype, size_t element_bytes
         return NONE;
     }
     if (!size_mul((size_t)n, (size_t)h, &bytes) || !size_mul(bytes, (size_t)w, &bytes) ||
-        !size_mul(bytes, (size_t)c, &bytes) || !size_mul(bytes, element_bytes, &bytes) || bytes > PTRDIFF_MAX / 4) {
+        !size_mul(bytes, (size_t)c, &bytes) || !size_mul(bytes, element_bytes, &bytes) ||
+        bytes > PTRDIFF_MAX / 4) {
         g->status = FAIL(STATUS_BAD_CONFIG, "%s: an activation would be too large to count", g->scope);
         return NONE;
     }
@@ -52,12 +57,14 @@ static int32_t add_node(struct graph *g, struct node node) {
     }
     node.block = g->block;
     struct value *y = &g->values[node.y];
-    y->needs_grad = g->values[node.x].needs_grad || (node.residual != NONE && g->values[node.residual].needs_grad);
+    y->needs_grad =
+        g->values[node.x].needs_grad || (node.residual != NONE && g->values[node.residual].needs_grad);
     for (int i = 0; i < NODE_MAX_PARAMS; i++) {
         int32_t p = node.params[i];
         if (p == NONE) continue;
         y->needs_grad |= is_trained(g, p);
-        node.n_param_bytes += (size_t)g->table->items[p].n_elem * (g->table->items[p].n_dims > 1 ? dtype_bytes(node.dtype) : 4);
+        node.n_param_bytes +=
+            (size_t)g->table->items[p].n_elem * (g->table->items[p].n_dims > 1 ? dtype_bytes(node.dtype) : 4);
     }
     g->nodes[g->n_nodes++] = node;
     return node.y;
@@ -65,7 +72,8 @@ static int32_t add_node(struct graph *g, struct node node) {
 
 /* A node of `kind` on x with nothing but the common fields. */
 static struct node start_node(const struct graph *g, enum node_kind kind, int32_t x) {
-    struct node node = {.kind = kind, .x = x, .residual = NONE, .y = NONE, .drop_path = NONE, .dtype = g->precision};
+    struct node node = {
+        .kind = kind, .x = x, .residual = NONE, .y = NONE, .drop_path = NONE, .dtype = g->precision};
     for (int i = 0; i < NODE_MAX_SAVED; i++) node.saved[i] = NONE;
     for (int i = 0; i < NODE_MAX_PARAMS; i++) node.params[i] = NONE;
     node.stats[0] = node.stats[1] = NONE;
@@ -85,8 +93,10 @@ static int32_t look_up(struct graph *g, const struct net_param *want) {
     }
     const struct net_param *have = &g->table->items[g->cursor];
     if (!same_shape(have, want)) {
-        g->status = FAIL(STATUS_BAD_CONFIG, "%s is %lld x %lld, but this image size needs %lld x %lld: build the network "
-                         "for this size", want->name, (long long)have->shape[0], (long long)have->shape[1],
+        g->status = FAIL(STATUS_BAD_CONFIG,
+                         "%s is %lld x %lld, but this image size needs %lld x %lld: build the network "
+                         "for this size",
+                         want->name, (long long)have->shape[0], (long long)have->shape[1],
                          (long long)want->shape[0], (long long)want->shape[1]);
         return NONE;
     }
@@ -132,7 +142,9 @@ static int32_t add_vector(struct graph *g, const char *name, const char *suffix,
     return add_param(g, (struct net_param){.n_dims = 1, .shape = {n}}, name, suffix);
 }
 
-int32_t graph_vector(struct graph *g, const char *name, int64_t n) { return add_vector(g, name, "", n); }
+int32_t graph_vector(struct graph *g, const char *name, int64_t n) {
+    return add_vector(g, name, "", n);
+}
 
 /* ---- scopes, blocks, names ---- */
 
@@ -144,8 +156,12 @@ void graph_scope(struct graph *g, int32_t layer, const char *fmt, ...) {
     g->layer = layer;
 }
 
-void graph_block_begin(struct graph *g) { g->block = g->n_blocks++; }
-void graph_block_end(struct graph *g) { g->block = NONE; }
+void graph_block_begin(struct graph *g) {
+    g->block = g->n_blocks++;
+}
+void graph_block_end(struct graph *g) {
+    g->block = NONE;
+}
 
 int32_t graph_name(struct graph *g, int32_t value, const char *fmt, ...) {
     if (g->status != STATUS_OK) return NONE;
@@ -168,17 +184,19 @@ int32_t graph_drop_path(struct graph *g, float rate) {
 
 /* ---- nodes ---- */
 
-int32_t graph_conv(struct graph *g, int32_t x, const char *name, int64_t cout, int32_t k, int32_t stride, int32_t pad,
-                   bool bias) {
+int32_t graph_conv(struct graph *g, int32_t x, const char *name, int64_t cout, int32_t k, int32_t stride,
+                   int32_t pad, bool bias) {
     if (g->status != STATUS_OK) return NONE;
     const struct value in = g->values[x];
     struct node node = start_node(g, NODE_CONV, x);
     node.k = k, node.stride = stride, node.pad = pad;
-    node.params[0] = add_param(g, (struct net_param){.n_dims = 4, .shape = {cout, in.c, k, k}, .layout = PARAM_CONV_OHWI},
-                               name, ".weight");
+    node.params[0] =
+        add_param(g, (struct net_param){.n_dims = 4, .shape = {cout, in.c, k, k}, .layout = PARAM_CONV_OHWI},
+                  name, ".weight");
     if (bias) node.params[1] = add_vector(g, name, ".bias", cout);
     int64_t h = in.h + 2 * pad - k, w = in.w + 2 * pad - k;
-    node.y = add_activation(g, node.dtype, in.n, h < 0 ? 0 : h / stride + 1, w < 0 ? 0 : w / stride + 1, cout);
+    node.y =
+        add_activation(g, node.dtype, in.n, h < 0 ? 0 : h / stride + 1, w < 0 ? 0 : w / stride + 1, cout);
     if (g->status != STATUS_OK) return NONE;
     node.macs = value_elem(&g->values[node.y]) * in.c * k * k;
     return add_node(g, node);
@@ -189,8 +207,9 @@ int32_t graph_depthwise(struct graph *g, int32_t x, const char *name, int32_t k,
     const struct value in = g->values[x];
     struct node node = start_node(g, NODE_DEPTHWISE, x);
     node.k = k, node.stride = stride, node.pad = k / 2;
-    node.params[0] = add_param(g, (struct net_param){.n_dims = 4, .shape = {in.c, 1, k, k}, .layout = PARAM_DEPTHWISE_HWC},
-                               name, ".weight");
+    node.params[0] =
+        add_param(g, (struct net_param){.n_dims = 4, .shape = {in.c, 1, k, k}, .layout = PARAM_DEPTHWISE_HWC},
+                  name, ".weight");
     if (bias) node.params[1] = add_vector(g, name, ".bias", in.c);
     node.y = add_activation(g, node.dtype, in.n, (in.h + 2 * node.pad - k) / stride + 1,
                             (in.w + 2 * node.pad - k) / stride + 1, in.c);
@@ -212,8 +231,8 @@ int32_t graph_layernorm(struct graph *g, int32_t x, const char *name, float eps)
     return add_node(g, node);
 }
 
-static int32_t add_linear(struct graph *g, int32_t x, int32_t weight, int32_t bias, int64_t out, int32_t residual,
-                          int32_t drop_path) {
+static int32_t add_linear(struct graph *g, int32_t x, int32_t weight, int32_t bias, int64_t out,
+                          int32_t residual, int32_t drop_path) {
     if (g->status != STATUS_OK) return NONE;
     const struct value in = g->values[x];
     struct node node = start_node(g, NODE_LINEAR, x);
@@ -238,15 +257,18 @@ int32_t graph_pointwise(struct graph *g, int32_t x, const char *name, int64_t co
     return add_linear(g, x, add_param(g, p, name, ".weight"), NONE, cout, NONE, NONE);
 }
 
-int32_t graph_mlp(struct graph *g, int32_t x, const char *name, int32_t gamma, int32_t residual, int32_t drop_path) {
+int32_t graph_mlp(struct graph *g, int32_t x, const char *name, int32_t gamma, int32_t residual,
+                  int32_t drop_path) {
     if (g->status != STATUS_OK) return NONE;
     const struct value in = g->values[x];
     struct node node = start_node(g, NODE_MLP, x);
     const int32_t n_dims = g->spec->family == MODEL_CONVNEXT && g->spec->conv_mlp ? 4 : 2;
     node.hidden = 4 * in.c;
-    node.params[0] = add_param(g, (struct net_param){.n_dims = n_dims, .shape = {node.hidden, in.c, 1, 1}}, name, ".fc1.weight");
+    node.params[0] = add_param(g, (struct net_param){.n_dims = n_dims, .shape = {node.hidden, in.c, 1, 1}},
+                               name, ".fc1.weight");
     node.params[1] = add_vector(g, name, ".fc1.bias", node.hidden);
-    node.params[2] = add_param(g, (struct net_param){.n_dims = n_dims, .shape = {in.c, node.hidden, 1, 1}}, name, ".fc2.weight");
+    node.params[2] = add_param(g, (struct net_param){.n_dims = n_dims, .shape = {in.c, node.hidden, 1, 1}},
+                               name, ".fc2.weight");
     node.params[3] = add_vector(g, name, ".fc2.bias", in.c);
     node.params[4] = gamma;
     node.residual = residual, node.drop_path = drop_path;
@@ -256,12 +278,14 @@ int32_t graph_mlp(struct graph *g, int32_t x, const char *name, int32_t gamma, i
     return add_node(g, node);
 }
 
-int32_t graph_window_attention(struct graph *g, int32_t x, const char *name, int32_t heads, int32_t window, bool shift) {
+int32_t graph_window_attention(struct graph *g, int32_t x, const char *name, int32_t heads, int32_t window,
+                               bool shift) {
     if (g->status != STATUS_OK) return NONE;
     const struct value in = g->values[x];
     /* A map no larger than the window is one window, and there is nothing to shift to. */
     const int32_t wh = smaller(in.h, window), ww = smaller(in.w, window);
-    struct net_param table = {.n_dims = 2, .shape = {(int64_t)(2 * wh - 1) * (2 * ww - 1), heads}, .is_table = true};
+    struct net_param table = {
+        .n_dims = 2, .shape = {(int64_t)(2 * wh - 1) * (2 * ww - 1), heads}, .is_table = true};
     int32_t table_index = add_param(g, table, name, ".relative_position_bias_table");
     char qkv_name[PARAM_NAME_BYTES];
     snprintf(qkv_name, sizeof qkv_name, "%s.qkv", name);
@@ -334,15 +358,28 @@ void graph_head(struct graph *g, int32_t features, const char *name) {
 /* ---- the whole ---- */
 
 status_t graph_build(struct graph *g, const struct model_spec *spec, struct param_table *table, int32_t batch,
-                     int32_t height, int32_t width, enum dtype precision, int32_t first_trained_layer, bool input_grad) {
-    *g = (struct graph){.spec = spec, .table = table, .precision = precision, .batch = batch, .block = NONE,
-                        .features = NONE, .logits = NONE, .first_trained_layer = first_trained_layer};
+                     int32_t height, int32_t width, enum dtype precision, int32_t first_trained_layer,
+                     bool input_grad) {
+    *g = (struct graph){.spec = spec,
+                        .table = table,
+                        .precision = precision,
+                        .batch = batch,
+                        .block = NONE,
+                        .features = NONE,
+                        .logits = NONE,
+                        .first_trained_layer = first_trained_layer};
     g->input = add_activation(g, precision, batch, height, width, 3);
     if (g->status == STATUS_OK) g->values[g->input].needs_grad = input_grad;
     switch (spec->family) {
-    case MODEL_CONVNEXT: convnext_build(g); break;
-    case MODEL_SWIN: swin_build(g); break;
-    case MODEL_MOBILENETV2: mobilenetv2_build(g); break;
+    case MODEL_CONVNEXT:
+        convnext_build(g);
+        break;
+    case MODEL_SWIN:
+        swin_build(g);
+        break;
+    case MODEL_MOBILENETV2:
+        mobilenetv2_build(g);
+        break;
     }
     /* Names are pointed to only now: the array moved while it grew. */
     for (int32_t i = 0; i < table->n; i++) table->items[i].name = table->names[i];

@@ -26,13 +26,15 @@ static struct start start_mobilenetv2(const struct net_param *p) {
 static struct start start_matrix(const struct model_spec *spec, const struct net_param *p) {
     if (spec->family == MODEL_MOBILENETV2) return start_mobilenetv2(p);
     if (spec->init == MODEL_INIT_XAVIER && !p->is_head && !p->is_table)
-        return (struct start){UNIFORM, sqrt(6.0 / (double)(p->fan_in + p->fan_out))}; /* Glorot & Bengio 2010 */
+        return (struct start){UNIFORM,
+                              sqrt(6.0 / (double)(p->fan_in + p->fan_out))}; /* Glorot & Bengio 2010 */
     return (struct start){NORMAL, 0.02};
 }
 
 static struct start start_of(const struct model_spec *spec, const struct net_param *p) {
     if (p->n_dims > 1) return start_matrix(spec, p);
-    if (ends_with(p->name, ".running_var") || ends_with(p->name, ".weight")) return (struct start){CONSTANT, 1}; /* norms */
+    if (ends_with(p->name, ".running_var") || ends_with(p->name, ".weight"))
+        return (struct start){CONSTANT, 1}; /* norms */
     if (ends_with(p->name, ".gamma")) return (struct start){CONSTANT, spec->layer_scale};
     if (spec->init == MODEL_INIT_XAVIER && strcmp(p->name, "patch_embed.proj.bias") == 0)
         return (struct start){UNIFORM, 1 / sqrt(spec->embed)};
@@ -49,9 +51,15 @@ static status_t draw(struct net *net, int32_t index, struct start start, struct 
     struct rng rng = rng_start(key);
     for (int64_t i = 0; i < p->n_elem; i++) {
         switch (start.distribution) {
-        case CONSTANT: host[i] = (float)start.value; break;
-        case UNIFORM: host[i] = (float)(start.value * (2 * rng_double(&rng) - 1)); break;
-        case NORMAL: host[i] = (float)(start.value * rng_normal(&rng)); break;
+        case CONSTANT:
+            host[i] = (float)start.value;
+            break;
+        case UNIFORM:
+            host[i] = (float)(start.value * (2 * rng_double(&rng) - 1));
+            break;
+        case NORMAL:
+            host[i] = (float)(start.value * rng_normal(&rng));
+            break;
         }
     }
     status_t status = net_set(net, index, p->is_buffer ? net->buffers : net->params, host);
@@ -61,7 +69,8 @@ static status_t draw(struct net *net, int32_t index, struct start start, struct 
 
 status_t net_init(struct net *net, uint64_t seed, uint8_t peer) {
     const struct rng_key key = {.seed = seed, .peer = peer};
-    for (int32_t i = 0; i < net->table.n; i++) TRY(draw(net, i, start_of(&net->spec, &net->table.items[i]), key));
+    for (int32_t i = 0; i < net->table.n; i++)
+        TRY(draw(net, i, start_of(&net->spec, &net->table.items[i]), key));
     return net_refresh_shadow(net);
 }
 

@@ -23,7 +23,8 @@ static int64_t channels(double width, int32_t c) {
     return rounded < 0.9 * wish ? rounded + 8 : rounded;
 }
 
-static int32_t inverted_residual(struct graph *g, int32_t x, int32_t expansion, int64_t cout, int32_t stride) {
+static int32_t inverted_residual(struct graph *g, int32_t x, int32_t expansion, int64_t cout,
+                                 int32_t stride) {
     if (x == NONE) return NONE;
     const int64_t cin = g->values[x].c;
     const bool expand = expansion != 1, residual = stride == 1 && cin == cout;
@@ -53,7 +54,8 @@ void mobilenetv2_build(struct graph *g) {
         for (int i = 0; i < ROWS[row].n; i++) {
             number++;
             graph_scope(g, number, "features.%d.", number);
-            x = inverted_residual(g, x, ROWS[row].t, channels(width, ROWS[row].c), i == 0 ? spec->strides[row] : 1);
+            x = inverted_residual(g, x, ROWS[row].t, channels(width, ROWS[row].c),
+                                  i == 0 ? spec->strides[row] : 1);
             graph_name(g, x, "features.%d", number);
         }
     }

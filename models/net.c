@@ -6,8 +6,8 @@
 #include <string.h>
 
 /* A net's parameter table from one graph of batch 1; also what the graph tells of the whole. */
-static status_t fill_table(struct param_table *table, const struct model_spec *spec, int32_t height, int32_t width,
-                           enum dtype precision, int32_t *n_features, int64_t *macs) {
+static status_t fill_table(struct param_table *table, const struct model_spec *spec, int32_t height,
+                           int32_t width, enum dtype precision, int32_t *n_features, int64_t *macs) {
     struct graph g;
     TRY(graph_build(&g, spec, table, 1, height, width, precision, 0, false));
     *n_features = (int32_t)g.values[g.features].c;
@@ -21,8 +21,10 @@ static status_t new_zeroed(struct net *net, int64_t n_elem, size_t element_bytes
     void *p = NULL;
     TRY(net->ops->alloc(net->be, n_bytes, &p));
     status_t status = net->ops->fill_zero(net->be, p, n_bytes);
-    if (status == STATUS_OK) *out = p;
-    else net->ops->release(net->be, p);
+    if (status == STATUS_OK)
+        *out = p;
+    else
+        net->ops->release(net->be, p);
     return status;
 }
 
@@ -31,10 +33,12 @@ status_t net_new(const struct ops *ops, struct backend *be, const struct model_s
     TRY(model_spec_check(spec));
     struct net *net = memory_zeroed(1, sizeof *net);
     CHECK(net, STATUS_NO_MEMORY, "out of memory for a network");
-    *net = (struct net){.ops = ops, .be = be, .spec = *spec, .precision = precision, .height = height, .width = width};
+    *net = (struct net){
+        .ops = ops, .be = be, .spec = *spec, .precision = precision, .height = height, .width = width};
     status_t status;
     void *p = NULL;
-    TRY_TO(failed, fill_table(&net->table, &net->spec, height, width, precision, &net->n_features, &net->macs));
+    TRY_TO(failed,
+           fill_table(&net->table, &net->spec, height, width, precision, &net->n_features, &net->macs));
     TRY_TO(failed, new_zeroed(net, net->table.n_elem, sizeof(float), &p));
     net->params = p;
     TRY_TO(failed, new_zeroed(net, net->table.n_buffer_elem, sizeof(float), &p));
@@ -68,26 +72,54 @@ status_t net_need_grads(struct net *net) {
     return STATUS_OK;
 }
 
-const struct model_spec *net_spec(const struct net *net) { return &net->spec; }
-const struct ops *net_ops(const struct net *net) { return net->ops; }
-struct backend *net_backend(const struct net *net) { return net->be; }
-int32_t net_n_params(const struct net *net) { return net->table.n; }
-const struct net_param *net_param(const struct net *net, int32_t index) { return &net->table.items[index]; }
-int64_t net_n_elem(const struct net *net) { return net->table.n_elem; }
-int64_t net_n_buffer_elem(const struct net *net) { return net->table.n_buffer_elem; }
-int32_t net_n_features(const struct net *net) { return net->n_features; }
-int32_t net_first_trained_layer(const struct net *net) { return net->first_trained_layer; }
+const struct model_spec *net_spec(const struct net *net) {
+    return &net->spec;
+}
+const struct ops *net_ops(const struct net *net) {
+    return net->ops;
+}
+struct backend *net_backend(const struct net *net) {
+    return net->be;
+}
+int32_t net_n_params(const struct net *net) {
+    return net->table.n;
+}
+const struct net_param *net_param(const struct net *net, int32_t index) {
+    return &net->table.items[index];
+}
+int64_t net_n_elem(const struct net *net) {
+    return net->table.n_elem;
+}
+int64_t net_n_buffer_elem(const struct net *net) {
+    return net->table.n_buffer_elem;
+}
+int32_t net_n_features(const struct net *net) {
+    return net->n_features;
+}
+int32_t net_first_trained_layer(const struct net *net) {
+    return net->first_trained_layer;
+}
 
 void net_input_size(const struct net *net, int32_t *height, int32_t *width) {
     *height = net->height;
     *width = net->width;
 }
 
-float *net_params(struct net *net) { return net->params; }
-float *net_grads(struct net *net) { return net->grads; }
-float *net_buffers(struct net *net) { return net->buffers; }
-uint16_t *net_shadow(struct net *net) { return net->shadow; }
-int64_t net_macs(const struct net *net) { return net->macs; }
+float *net_params(struct net *net) {
+    return net->params;
+}
+float *net_grads(struct net *net) {
+    return net->grads;
+}
+float *net_buffers(struct net *net) {
+    return net->buffers;
+}
+uint16_t *net_shadow(struct net *net) {
+    return net->shadow;
+}
+int64_t net_macs(const struct net *net) {
+    return net->macs;
+}
 
 int32_t net_find_param(const struct net *net, const char *name) {
     for (int32_t i = 0; i < net->table.n; i++)
@@ -117,8 +149,8 @@ status_t net_freeze_below(struct net *net, int32_t first_trained_layer) {
 
 /* ---- layouts ---- */
 
-/* Copy one parameter between the framework's order and ours: (out,in,kh,kw) with out,kh,kw,in, and (C,1,kh,kw) with
- * kh,kw,C. to_ours: framework -> ours. */
+/* Copy one parameter between the framework's order and ours: (out,in,kh,kw) with out,kh,kw,in, and
+ * (C,1,kh,kw) with kh,kw,C. to_ours: framework -> ours. */
 static void convert_layout(const struct net_param *p, const float *from, float *to, bool to_ours) {
     if (p->layout == PARAM_AS_IS) {
         memcpy(to, from, sizeof(float) * (size_t)p->n_elem);
@@ -130,8 +162,10 @@ static void convert_layout(const struct net_param *p, const float *from, float *
             for (int64_t k = 0; k < pixels; k++) {
                 const int64_t theirs = (o * ins + i) * pixels + k;
                 const int64_t ours = p->layout == PARAM_CONV_OHWI ? (o * pixels + k) * ins + i : k * outs + o;
-                if (to_ours) to[ours] = from[theirs];
-                else to[theirs] = from[ours];
+                if (to_ours)
+                    to[ours] = from[theirs];
+                else
+                    to[theirs] = from[ours];
             }
         }
     }
@@ -163,11 +197,12 @@ status_t net_set(struct net *net, int32_t index, float *flat_device, const float
 
 /* ---- cost without memory ---- */
 
-static status_t arena_bytes(const struct model_spec *spec, struct param_table *table, const struct pass_options *o,
-                            enum dtype precision, size_t *n_bytes) {
+static status_t arena_bytes(const struct model_spec *spec, struct param_table *table,
+                            const struct pass_options *o, enum dtype precision, size_t *n_bytes) {
     struct graph g;
     struct program p;
-    TRY(graph_build(&g, spec, table, o->batch, o->height, o->width, precision, o->mode == PASS_TRAIN ? 0 : INT32_MAX, false));
+    TRY(graph_build(&g, spec, table, o->batch, o->height, o->width, precision,
+                    o->mode == PASS_TRAIN ? 0 : INT32_MAX, false));
     status_t status = program_build(&p, &g, o, NULL, NULL);
     if (status == STATUS_OK) {
         *n_bytes = p.n_bytes;
@@ -177,8 +212,8 @@ static status_t arena_bytes(const struct model_spec *spec, struct param_table *t
     return status;
 }
 
-status_t model_cost(const struct model_spec *spec, int32_t batch, int32_t height, int32_t width, enum dtype precision,
-                    struct model_cost *out) {
+status_t model_cost(const struct model_spec *spec, int32_t batch, int32_t height, int32_t width,
+                    enum dtype precision, struct model_cost *out) {
     TRY(model_spec_check(spec));
     struct param_table table = {0};
     struct model_cost cost = {0};
@@ -186,7 +221,8 @@ status_t model_cost(const struct model_spec *spec, int32_t batch, int32_t height
     int32_t n_features;
     status_t status;
     TRY_TO(done, fill_table(&table, spec, height, width, precision, &n_features, &cost.macs));
-    for (int32_t i = 0; i < table.n; i++) *(table.items[i].is_buffer ? &cost.n_buffers : &cost.n_params) += table.items[i].n_elem;
+    for (int32_t i = 0; i < table.n; i++)
+        *(table.items[i].is_buffer ? &cost.n_buffers : &cost.n_params) += table.items[i].n_elem;
     TRY_TO(done, arena_bytes(spec, &table, &o, precision, &cost.activation_bytes_train));
     o.recompute = true;
     TRY_TO(done, arena_bytes(spec, &table, &o, precision, &cost.activation_bytes_train_recompute));

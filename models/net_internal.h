@@ -24,10 +24,10 @@ struct pass {
     struct pass_options options;
     struct graph graph;
     struct program program;
-    char *arena;                     /* backend memory */
-    float *host_drop_path;           /* (rows, N) */
-    struct forward_options forward;  /* of the last forward */
-    uint32_t *host_items;            /* (N) its image numbers, for dropout in backward */
+    char *arena;                    /* backend memory */
+    float *host_drop_path;          /* (rows, N) */
+    struct forward_options forward; /* of the last forward */
+    uint32_t *host_items;           /* (N) its image numbers, for dropout in backward */
     bool profiling;
     struct profile_row profile[2 * NODE_KINDS + 2];
 };

@@ -20,9 +20,10 @@ static const char *const KIND_NAMES[NODE_KINDS] = {
 };
 
 static status_t check_options(const struct pass_options *o) {
-    CHECK(o->batch >= 0 && o->height > 0 && o->width > 0, STATUS_BAD_CONFIG, "a pass over %d images of %d x %d makes no sense",
-          o->batch, o->height, o->width);
-    CHECK(o->mode == PASS_TRAIN || !o->input_grad, STATUS_BAD_CONFIG, "an inference pass has no input gradient");
+    CHECK(o->batch >= 0 && o->height > 0 && o->width > 0, STATUS_BAD_CONFIG,
+          "a pass over %d images of %d x %d makes no sense", o->batch, o->height, o->width);
+    CHECK(o->mode == PASS_TRAIN || !o->input_grad, STATUS_BAD_CONFIG,
+          "an inference pass has no input gradient");
     return STATUS_OK;
 }
 
@@ -34,8 +35,9 @@ status_t pass_new(struct net *net, const struct pass_options *options, struct pa
     pass->options = *options;
     const bool train = options->mode == PASS_TRAIN;
     status_t status;
-    TRY_TO(failed, graph_build(&pass->graph, &net->spec, &net->table, options->batch, options->height, options->width,
-                               net->precision, train ? net->first_trained_layer : INT32_MAX, options->input_grad));
+    TRY_TO(failed,
+           graph_build(&pass->graph, &net->spec, &net->table, options->batch, options->height, options->width,
+                       net->precision, train ? net->first_trained_layer : INT32_MAX, options->input_grad));
     TRY_TO(failed, program_build(&pass->program, &pass->graph, options, net->ops, net->be));
     const size_t n_images = (size_t)options->batch;
     pass->host_drop_path = memory_zeroed((size_t)pass->graph.n_drop_paths * n_images + 1, sizeof(float));
@@ -64,18 +66,32 @@ void pass_free(struct pass *pass) {
     free(pass);
 }
 
-size_t pass_arena_bytes(const struct pass *pass) { return pass->program.n_bytes; }
+size_t pass_arena_bytes(const struct pass *pass) {
+    return pass->program.n_bytes;
+}
 
 static void *first_of(struct pass *pass, int32_t value) {
     return value == NONE ? NULL : pass_tensor(pass, pass->program.places[value].first);
 }
 
-void *pass_input(struct pass *pass) { return first_of(pass, pass->graph.input); }
-float *pass_features(struct pass *pass) { return first_of(pass, pass->graph.features); }
-float *pass_logits(struct pass *pass) { return first_of(pass, pass->graph.logits); }
-float *pass_dlogits(struct pass *pass) { return pass_tensor(pass, pass->program.dlogits); }
-float *pass_dfeatures(struct pass *pass) { return pass_tensor(pass, pass->program.dfeatures); }
-void *pass_input_grad(struct pass *pass) { return pass_tensor(pass, pass->program.dinput); }
+void *pass_input(struct pass *pass) {
+    return first_of(pass, pass->graph.input);
+}
+float *pass_features(struct pass *pass) {
+    return first_of(pass, pass->graph.features);
+}
+float *pass_logits(struct pass *pass) {
+    return first_of(pass, pass->graph.logits);
+}
+float *pass_dlogits(struct pass *pass) {
+    return pass_tensor(pass, pass->program.dlogits);
+}
+float *pass_dfeatures(struct pass *pass) {
+    return pass_tensor(pass, pass->program.dfeatures);
+}
+void *pass_input_grad(struct pass *pass) {
+    return pass_tensor(pass, pass->program.dinput);
+}
 
 const void *pass_activation(struct pass *pass, const char *name, enum dtype *dtype, int64_t *n_elem) {
     for (int32_t i = 0; i < pass->graph.n_values; i++) {
@@ -110,8 +126,8 @@ static status_t do_step(struct pass *pass, const struct step *step) {
     return pass->profiling ? profiled_step(pass, step) : run_step(pass, step);
 }
 
-/* Drop-path (Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016): per image and branch the factor is 0
- * with probability `rate`, else 1/(1 - rate). */
+/* Drop-path (Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016): per image and branch the factor
+ * is 0 with probability `rate`, else 1/(1 - rate). */
 static status_t draw_drop_paths(struct pass *pass) {
     const struct graph *g = &pass->graph;
     if (pass->program.drop_path == NONE || g->batch == 0) return STATUS_OK;
@@ -127,7 +143,8 @@ static status_t draw_drop_paths(struct pass *pass) {
             pass->host_drop_path[row * g->batch + n] = rng_float(&rng) < rate ? 0 : 1 / (1 - rate);
         }
     }
-    return pass->net->ops->copy_in(pass->net->be, pass_tensor(pass, pass->program.drop_path), pass->host_drop_path,
+    return pass->net->ops->copy_in(pass->net->be, pass_tensor(pass, pass->program.drop_path),
+                                   pass->host_drop_path,
                                    sizeof(float) * (size_t)g->n_drop_paths * (size_t)g->batch);
 }
 
@@ -139,12 +156,14 @@ status_t pass_forward(struct pass *pass, const struct forward_options *options) 
     TRY(draw_drop_paths(pass));
     for (int32_t s = 0; s < pass->program.n_forward; s++) TRY(do_step(pass, &pass->program.steps[s]));
     if (pass->program.dfeatures == NONE) return STATUS_OK;
-    return pass->net->ops->fill_zero(pass->net->be, pass_dfeatures(pass), pass->program.tensors[pass->program.dfeatures].n_bytes);
+    return pass->net->ops->fill_zero(pass->net->be, pass_dfeatures(pass),
+                                     pass->program.tensors[pass->program.dfeatures].n_bytes);
 }
 
-/* Report parameters from *next downwards whose gradient is final after step s. Those no step touches (a classifier
- * whose logits nobody used) are final at once. */
-static status_t report_ready(const struct pass *pass, int32_t s, int32_t *next, grad_ready_fn ready, void *context) {
+/* Report parameters from *next downwards whose gradient is final after step s. Those no step touches (a
+ * classifier whose logits nobody used) are final at once. */
+static status_t report_ready(const struct pass *pass, int32_t s, int32_t *next, grad_ready_fn ready,
+                             void *context) {
     for (; *next >= 0; --*next) {
         const struct net_param *p = &pass->net->table.items[*next];
         if (p->is_buffer || p->layer < pass->graph.first_trained_layer) continue;

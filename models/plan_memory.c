@@ -15,12 +15,14 @@ static int larger_first(const void *a, const void *b) {
     return x->index < y->index ? -1 : 1;
 }
 
-static size_t round_up(size_t n_bytes) { return (n_bytes + TENSOR_ALIGNMENT - 1) / TENSOR_ALIGNMENT * TENSOR_ALIGNMENT; }
+static size_t round_up(size_t n_bytes) {
+    return (n_bytes + TENSOR_ALIGNMENT - 1) / TENSOR_ALIGNMENT * TENSOR_ALIGNMENT;
+}
 
-/* The smallest gap of at least n_bytes between the tensors in placed[0..n_placed) (sorted by offset) that live when
- * `t` does; the end of the last of them where no gap fits. */
-static size_t best_gap(const struct tensor *tensors, const int32_t *placed, int32_t n_placed, const struct tensor *t,
-                       size_t n_bytes) {
+/* The smallest gap of at least n_bytes between the tensors in placed[0..n_placed) (sorted by offset) that
+ * live when `t` does; the end of the last of them where no gap fits. */
+static size_t best_gap(const struct tensor *tensors, const int32_t *placed, int32_t n_placed,
+                       const struct tensor *t, size_t n_bytes) {
     size_t end = 0, best = 0, best_size = SIZE_MAX;
     for (int32_t i = 0; i < n_placed; i++) {
         const struct tensor *other = &tensors[placed[i]];

@@ -1,8 +1,8 @@
 /* Memory plan: places for tensors in one arena, so that no two that live at the same time overlap.
  *
- * Greedy by size: the largest tensor first, each into the smallest gap that it fits among the tensors already placed
- * whose lifetimes meet its own (Pisarchyk & Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020).
- * Internal to models/. */
+ * Greedy by size: the largest tensor first, each into the smallest gap that it fits among the tensors already
+ * placed whose lifetimes meet its own (Pisarchyk & Lee, "Efficient Memory Management for Deep Neural Net
+ * Inference", 2020). Internal to models/. */
 #ifndef MODELS_PLAN_MEMORY_H
 #define MODELS_PLAN_MEMORY_H
 

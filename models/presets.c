@@ -26,12 +26,48 @@ static const struct preset PRESETS[] = {
     {"convnext_base", MODEL_CONVNEXT, {3, 3, 27, 3}, {128, 256, 512, 1024}, .image = 224},
     {"convnext_large", MODEL_CONVNEXT, {3, 3, 27, 3}, {192, 384, 768, 1536}, .image = 224},
     {"convnext_xlarge", MODEL_CONVNEXT, {3, 3, 27, 3}, {256, 512, 1024, 2048}, .image = 224},
-    {"swin_tiny_patch4_window7_224", MODEL_SWIN, {2, 2, 6, 2}, {3, 6, 12, 24}, .embed = 96, .window = 7, .image = 224},
-    {"swin_small_patch4_window7_224", MODEL_SWIN, {2, 2, 18, 2}, {3, 6, 12, 24}, .embed = 96, .window = 7, .image = 224},
-    {"swin_base_patch4_window7_224", MODEL_SWIN, {2, 2, 18, 2}, {4, 8, 16, 32}, .embed = 128, .window = 7, .image = 224},
-    {"swin_base_patch4_window12_384", MODEL_SWIN, {2, 2, 18, 2}, {4, 8, 16, 32}, .embed = 128, .window = 12, .image = 384},
-    {"swin_large_patch4_window7_224", MODEL_SWIN, {2, 2, 18, 2}, {6, 12, 24, 48}, .embed = 192, .window = 7, .image = 224},
-    {"swin_large_patch4_window12_384", MODEL_SWIN, {2, 2, 18, 2}, {6, 12, 24, 48}, .embed = 192, .window = 12, .image = 384},
+    {"swin_tiny_patch4_window7_224",
+     MODEL_SWIN,
+     {2, 2, 6, 2},
+     {3, 6, 12, 24},
+     .embed = 96,
+     .window = 7,
+     .image = 224},
+    {"swin_small_patch4_window7_224",
+     MODEL_SWIN,
+     {2, 2, 18, 2},
+     {3, 6, 12, 24},
+     .embed = 96,
+     .window = 7,
+     .image = 224},
+    {"swin_base_patch4_window7_224",
+     MODEL_SWIN,
+     {2, 2, 18, 2},
+     {4, 8, 16, 32},
+     .embed = 128,
+     .window = 7,
+     .image = 224},
+    {"swin_base_patch4_window12_384",
+     MODEL_SWIN,
+     {2, 2, 18, 2},
+     {4, 8, 16, 32},
+     .embed = 128,
+     .window = 12,
+     .image = 384},
+    {"swin_large_patch4_window7_224",
+     MODEL_SWIN,
+     {2, 2, 18, 2},
+     {6, 12, 24, 48},
+     .embed = 192,
+     .window = 7,
+     .image = 224},
+    {"swin_large_patch4_window12_384",
+     MODEL_SWIN,
+     {2, 2, 18, 2},
+     {6, 12, 24, 48},
+     .embed = 192,
+     .window = 12,
+     .image = 384},
     {"mobilenet_v2", MODEL_MOBILENETV2, .width = 1.0f, .image = 224},
     {"mobilenetv2_035", MODEL_MOBILENETV2, .width = 0.35f, .image = 224},
     {"mobilenetv2_050", MODEL_MOBILENETV2, .width = 0.5f, .image = 224},
@@ -51,9 +87,18 @@ static const struct {
 };
 
 struct model_spec model_spec_default(enum model_family family) {
-    struct model_spec spec = {.family = family, .n_classes = 1000, .head_bias = true, .init = MODEL_INIT_TRUNC_NORMAL,
-                              .stem = 4, .kernel = 7, .layer_scale = 1e-6f, .patch = 4, .window = 7, .width = 1.0f,
-                              .stem_stride = 2, .strides = {1, 2, 2, 2, 1, 2, 1}};
+    struct model_spec spec = {.family = family,
+                              .n_classes = 1000,
+                              .head_bias = true,
+                              .init = MODEL_INIT_TRUNC_NORMAL,
+                              .stem = 4,
+                              .kernel = 7,
+                              .layer_scale = 1e-6f,
+                              .patch = 4,
+                              .window = 7,
+                              .width = 1.0f,
+                              .stem_stride = 2,
+                              .strides = {1, 2, 2, 2, 1, 2, 1}};
     const struct preset *tiny = NULL;
     for (size_t i = 0; i < ARRAY_LENGTH(PRESETS); i++)
         if (strcmp(PRESETS[i].name, "convnext_tiny") == 0 || PRESETS[i].embed == 96)
@@ -90,7 +135,8 @@ static bool is_old_suffix(const char *rest) {
     return false;
 }
 
-/* The rest of `name` behind the preset's name (a tag, an old suffix or ""), NULL where it is another preset. */
+/* The rest of `name` behind the preset's name (a tag, an old suffix or ""), NULL where it is another preset.
+ */
 static const char *rest_of(const char *name, const char *preset) {
     const size_t n = strlen(preset);
     if (strncmp(name, preset, n) != 0) return NULL;
@@ -98,7 +144,9 @@ static const char *rest_of(const char *name, const char *preset) {
     return *rest == '\0' || (*rest == '.' && rest[1]) || is_old_suffix(rest) ? rest : NULL;
 }
 
-static int smaller(int a, int b) { return a < b ? a : b; }
+static int smaller(int a, int b) {
+    return a < b ? a : b;
+}
 
 /* Number of letters to change, add or take away (Levenshtein), for names up to 63 letters. */
 static int edit_distance(const char *a, const char *b) {
@@ -160,7 +208,8 @@ status_t model_spec_preset(const char *name, struct model_spec *out, int32_t *im
         snprintf(out->name, sizeof out->name, "%s", name);
         return STATUS_OK;
     }
-    return FAIL(STATUS_BAD_CONFIG, "no network is called '%.80s'; did you mean '%s'?", name, nearest_name(name));
+    return FAIL(STATUS_BAD_CONFIG, "no network is called '%.80s'; did you mean '%s'?", name,
+                nearest_name(name));
 }
 
 const char *model_spec_preset_name(int index) {
@@ -172,8 +221,8 @@ const char *model_spec_preset_name(int index) {
 /* ---- checks ---- */
 
 #define IN_RANGE(value, low, high, what)                                                                     \
-    CHECK((value) >= (low) && (value) <= (high), STATUS_BAD_CONFIG, "model: %s is %g, must be within %g and %g", what, \
-          (double)(value), (double)(low), (double)(high))
+    CHECK((value) >= (low) && (value) <= (high), STATUS_BAD_CONFIG,                                          \
+          "model: %s is %g, must be within %g and %g", what, (double)(value), (double)(low), (double)(high))
 
 static status_t check_stages(const struct model_spec *spec) {
     IN_RANGE(spec->n_stages, 1, MODEL_MAX_STAGES, "the number of stages (depths)");
@@ -199,8 +248,8 @@ static status_t check_swin(const struct model_spec *spec) {
     for (int i = 0; i < spec->n_stages; i++) {
         const int32_t channels = spec->embed << i;
         IN_RANGE(spec->heads[i], 1, 1024, "an entry of heads");
-        CHECK(channels % spec->heads[i] == 0, STATUS_BAD_CONFIG, "model: %d heads do not divide the %d channels of stage %d",
-              spec->heads[i], channels, i);
+        CHECK(channels % spec->heads[i] == 0, STATUS_BAD_CONFIG,
+              "model: %d heads do not divide the %d channels of stage %d", spec->heads[i], channels, i);
     }
     return STATUS_OK;
 }
@@ -217,9 +266,12 @@ status_t model_spec_check(const struct model_spec *spec) {
     IN_RANGE(spec->drop_path, 0, 0.99, "drop_path");
     IN_RANGE(spec->dropout, 0, 0.99, "dropout");
     switch (spec->family) {
-    case MODEL_CONVNEXT: return check_convnext(spec);
-    case MODEL_SWIN: return check_swin(spec);
-    case MODEL_MOBILENETV2: return check_mobilenetv2(spec);
+    case MODEL_CONVNEXT:
+        return check_convnext(spec);
+    case MODEL_SWIN:
+        return check_swin(spec);
+    case MODEL_MOBILENETV2:
+        return check_mobilenetv2(spec);
     }
     return FAIL(STATUS_BAD_CONFIG, "model: unknown family");
 }

@@ -15,7 +15,9 @@ struct builder {
     status_t status;
 };
 
-static bool is_training(const struct builder *b) { return b->options->mode == PASS_TRAIN; }
+static bool is_training(const struct builder *b) {
+    return b->options->mode == PASS_TRAIN;
+}
 
 static int32_t add_tensor(struct builder *b, size_t n_bytes) {
     struct program *p = b->p;
@@ -24,7 +26,8 @@ static int32_t add_tensor(struct builder *b, size_t n_bytes) {
         b->status = FAIL(STATUS_NO_MEMORY, "out of memory for the memory plan");
         return NONE;
     }
-    p->tensors[p->n_tensors] = (struct tensor){.n_bytes = n_bytes, .begin = INT32_MAX, .end = -1, .root = p->n_tensors};
+    p->tensors[p->n_tensors] =
+        (struct tensor){.n_bytes = n_bytes, .begin = INT32_MAX, .end = -1, .root = p->n_tensors};
     return p->n_tensors++;
 }
 
@@ -74,7 +77,9 @@ static double bytes_of(const struct builder *b, int32_t value) {
 static void add_forward(struct builder *b, int32_t i, enum step_kind kind) {
     const struct node *node = &b->g->nodes[i];
     const bool second = kind != STEP_FORWARD;
-    int32_t s = add_step(b, (struct step){.kind = kind, .node = i, .dy = NONE, .dx = NONE, .grad_sums = NONE, .scratch = NONE});
+    int32_t s = add_step(
+        b,
+        (struct step){.kind = kind, .node = i, .dy = NONE, .dx = NONE, .grad_sums = NONE, .scratch = NONE});
     if (s == NONE) return;
     int32_t values[3 + NODE_MAX_SAVED] = {node->x, NONE, NONE};
     if (kind != STEP_RECOMPUTE_PRE) values[1] = node->residual, values[2] = node->y;
@@ -96,15 +101,16 @@ static void add_forward(struct builder *b, int32_t i, enum step_kind kind) {
     step->n_bytes = n_bytes;
 }
 
-/* Tensors of what the forward step of this node writes. What a backward step needs is kept; batch norm's statistics
- * always are. */
+/* Tensors of what the forward step of this node writes. What a backward step needs is kept; batch norm's
+ * statistics always are. */
 static void place_outputs(struct builder *b, const struct node *node) {
     struct place *places = b->p->places;
     places[node->y].first = places[node->y].again = add_tensor(b, b->g->values[node->y].n_bytes);
     for (int k = 0; k < NODE_MAX_SAVED; k++) {
         const int32_t v = node->saved[k];
         if (v == NONE) continue;
-        const bool statistics = node->kind == NODE_BATCHNORM && (k < 2 || (is_training(b) && !b->options->frozen_statistics));
+        const bool statistics =
+            node->kind == NODE_BATCHNORM && (k < 2 || (is_training(b) && !b->options->frozen_statistics));
         if (statistics || (needs_grad(b, node->y) && !is_recomputed(b, node)))
             places[v].first = places[v].again = add_tensor(b, b->g->values[v].n_bytes);
     }
@@ -115,14 +121,19 @@ static bool folds(const struct builder *b, int32_t i) {
     const struct node *layer = &b->g->nodes[i], *norm = layer + 1;
     const bool can = !b->ops || b->ops->batchnorm_fold;
     if (is_training(b) || !can || b->g->batch == 0 || i + 1 >= b->g->n_nodes) return false;
-    if (norm->kind != NODE_BATCHNORM || norm->x != layer->y || layer->params[1] != NONE || layer->residual != NONE) return false;
-    return layer->kind == NODE_LINEAR || (norm->residual == NONE && (layer->kind == NODE_CONV || layer->kind == NODE_DEPTHWISE));
+    if (norm->kind != NODE_BATCHNORM || norm->x != layer->y || layer->params[1] != NONE ||
+        layer->residual != NONE)
+        return false;
+    return layer->kind == NODE_LINEAR ||
+           (norm->residual == NONE && (layer->kind == NODE_CONV || layer->kind == NODE_DEPTHWISE));
 }
 
 static void add_folded(struct builder *b, int32_t i) {
     const struct node *layer = &b->g->nodes[i], *norm = layer + 1;
     struct place *places = b->p->places;
-    int32_t s = add_step(b, (struct step){.kind = STEP_FOLDED, .node = i, .dy = NONE, .dx = NONE, .grad_sums = NONE, .scratch = NONE});
+    int32_t s = add_step(
+        b, (struct step){
+               .kind = STEP_FOLDED, .node = i, .dy = NONE, .dx = NONE, .grad_sums = NONE, .scratch = NONE});
     if (s == NONE) return;
     const enum dtype dtype = layer->kind == NODE_DEPTHWISE ? DTYPE_F32 : layer->dtype;
     const size_t n_weights = (size_t)b->g->table->items[layer->params[0]].n_elem;
@@ -142,7 +153,8 @@ static void add_folded(struct builder *b, int32_t i) {
     step->folded[0] = weight, step->folded[1] = bias;
     step->scratch = scratch;
     step->flop = 2.0 * (double)layer->macs;
-    step->n_bytes = bytes_of(b, layer->x) + bytes_of(b, norm->y) + bytes_of(b, norm->residual) + (double)layer->n_param_bytes;
+    step->n_bytes = bytes_of(b, layer->x) + bytes_of(b, norm->y) + bytes_of(b, norm->residual) +
+                    (double)layer->n_param_bytes;
 }
 
 static void add_forward_steps(struct builder *b) {
@@ -176,8 +188,8 @@ static int32_t block_begin(const struct graph *g, int32_t i) {
     return i;
 }
 
-/* Steps that compute the block that ends with node `last` again. Its output is an input of what follows and was kept;
- * of the node that makes it only what its own backward step reads is needed. */
+/* Steps that compute the block that ends with node `last` again. Its output is an input of what follows and
+ * was kept; of the node that makes it only what its own backward step reads is needed. */
 static void recompute_block(struct builder *b, int32_t last) {
     const struct graph *g = b->g;
     struct place *places = b->p->places;
@@ -187,17 +199,21 @@ static void recompute_block(struct builder *b, int32_t last) {
         if (i < last) places[node->y].again = add_tensor(b, g->values[node->y].n_bytes);
         for (int k = 0; k < NODE_MAX_SAVED; k++) {
             const int32_t v = node->saved[k];
-            if (v != NONE && node->kind != NODE_BATCHNORM) places[v].again = add_tensor(b, g->values[v].n_bytes);
+            if (v != NONE && node->kind != NODE_BATCHNORM)
+                places[v].again = add_tensor(b, g->values[v].n_bytes);
         }
-        if (i < last) add_forward(b, i, STEP_RECOMPUTE);
-        else if (node->kind == NODE_MLP) add_forward(b, i, STEP_RECOMPUTE_PRE);
+        if (i < last)
+            add_forward(b, i, STEP_RECOMPUTE);
+        else if (node->kind == NODE_MLP)
+            add_forward(b, i, STEP_RECOMPUTE_PRE);
     }
 }
 
 /* A backward step reads x (all kinds but those linear in x without weights) and what was saved. */
 static void touch_backward_inputs(struct builder *b, int32_t s, const struct node *node) {
     const struct place *places = b->p->places;
-    const bool reads_x = node->kind != NODE_PATCH_MERGE && node->kind != NODE_AVERAGE_POOL && node->kind != NODE_DROPOUT;
+    const bool reads_x =
+        node->kind != NODE_PATCH_MERGE && node->kind != NODE_AVERAGE_POOL && node->kind != NODE_DROPOUT;
     if (reads_x) touch(b, s, places[node->x].again);
     if (node->kind == NODE_WINDOW_ATTENTION) touch(b, s, places[node->y].again);
     for (int k = 0; k < NODE_MAX_SAVED; k++)
@@ -206,18 +222,21 @@ static void touch_backward_inputs(struct builder *b, int32_t s, const struct nod
 }
 
 static bool can_accumulate(enum node_kind kind) {
-    return kind == NODE_CONV || kind == NODE_DEPTHWISE || kind == NODE_LAYERNORM || kind == NODE_LINEAR || kind == NODE_MLP;
+    return kind == NODE_CONV || kind == NODE_DEPTHWISE || kind == NODE_LAYERNORM || kind == NODE_LINEAR ||
+           kind == NODE_MLP;
 }
 
 static bool trains(const struct builder *b, const struct node *node) {
     for (int k = 0; k < NODE_MAX_PARAMS; k++)
-        if (node->params[k] != NONE && b->g->table->items[node->params[k]].layer >= b->g->first_trained_layer) return true;
+        if (node->params[k] != NONE && b->g->table->items[node->params[k]].layer >= b->g->first_trained_layer)
+            return true;
     return false;
 }
 
-/* Where the gradient of x goes: *accumulate, and the temporary `*add_after` where the operation cannot add. */
-static int32_t place_dx(struct builder *b, const struct node *node, int32_t dy, bool hands_on, bool *accumulate,
-                        bool *add_after) {
+/* Where the gradient of x goes: *accumulate, and the temporary `*add_after` where the operation cannot add.
+ */
+static int32_t place_dx(struct builder *b, const struct node *node, int32_t dy, bool hands_on,
+                        bool *accumulate, bool *add_after) {
     struct place *x = &b->p->places[node->x];
     *accumulate = *add_after = false;
     const size_t n_bytes = b->g->values[node->x].n_bytes;
@@ -246,20 +265,27 @@ static void add_backward(struct builder *b, int32_t i) {
     const int32_t dx = place_dx(b, node, dy, hands_on, &accumulate, &add_after);
     if (dx == NONE && !trains(b, node)) return;
 
-    int32_t s = add_step(b, (struct step){.kind = STEP_BACKWARD, .node = i, .dy = dy, .dx = dx, .dx_accumulate = accumulate,
-                                          .grad_sums = NONE, .scratch = NONE});
+    int32_t s = add_step(b, (struct step){.kind = STEP_BACKWARD,
+                                          .node = i,
+                                          .dy = dy,
+                                          .dx = dx,
+                                          .dx_accumulate = accumulate,
+                                          .grad_sums = NONE,
+                                          .scratch = NONE});
     if (s == NONE) return;
     touch(b, s, dy);
     touch(b, s, dx);
     touch_backward_inputs(b, s, node);
     int32_t grad_sums = NONE;
-    if (node->kind == NODE_BATCHNORM) touch(b, s, grad_sums = add_tensor(b, 2 * 2 * sizeof(double) * (size_t)g->values[node->x].c));
+    if (node->kind == NODE_BATCHNORM)
+        touch(b, s, grad_sums = add_tensor(b, 2 * 2 * sizeof(double) * (size_t)g->values[node->x].c));
     int32_t scratch = add_scratch(b, s, node);
     if (b->status != STATUS_OK) return;
     struct step *step = &b->p->steps[s];
     step->grad_sums = grad_sums;
     step->scratch = scratch;
-    const double products = node->kind == NODE_WINDOW_ATTENTION ? 5.0 : (dx != NONE ? 2.0 : 0) + (trains(b, node) ? 2.0 : 0);
+    const double products =
+        node->kind == NODE_WINDOW_ATTENTION ? 5.0 : (dx != NONE ? 2.0 : 0) + (trains(b, node) ? 2.0 : 0);
     step->flop = products * (double)node->macs;
     step->n_bytes = bytes_of(b, node->y) + (dx != NONE ? bytes_of(b, node->x) : 0) + bytes_of(b, node->x) +
                     bytes_of(b, node->saved[0]) + 2.0 * (double)node->n_param_bytes;
@@ -320,11 +346,15 @@ static void share_residuals(struct builder *b) {
     struct program *p = b->p;
     for (int32_t s = 0; s < p->n_forward; s++) {
         const bool folded = p->steps[s].kind == STEP_FOLDED;
-        const struct node *node = &b->g->nodes[p->steps[s].node + folded]; /* the one that adds the residual */
-        if (node->residual == NONE || (node->kind != NODE_LINEAR && node->kind != NODE_MLP && !folded)) continue;
+        const struct node *node =
+            &b->g->nodes[p->steps[s].node + folded]; /* the one that adds the residual */
+        if (node->residual == NONE || (node->kind != NODE_LINEAR && node->kind != NODE_MLP && !folded))
+            continue;
         const int32_t from = p->places[node->residual].first, to = p->places[node->y].first;
         struct tensor *root = &p->tensors[p->tensors[from].root], *y = &p->tensors[to];
-        if (from == p->places[b->g->input].first || root->end != s || y->begin != s || y->n_bytes != root->n_bytes) continue;
+        if (from == p->places[b->g->input].first || root->end != s || y->begin != s ||
+            y->n_bytes != root->n_bytes)
+            continue;
         y->root = p->tensors[from].root;
         root->end = y->end;
     }

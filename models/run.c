@@ -51,55 +51,111 @@ static const float *row_scale(const struct binding *b, const struct node *node) 
 
 static struct conv bind_conv(const struct binding *b, const struct node *node) {
     const struct value *x = &b->g->values[node->x], *y = &b->g->values[node->y];
-    return (struct conv){.dtype = node->dtype, .n = x->n, .h = x->h, .w = x->w, .cin = x->c, .cout = y->c, .k = node->k,
-                         .stride = node->stride, .pad = node->pad, .x = at(b, node->x),
-                         .weight = matrix(b, node, node->params[0]), .bias = param(b, node->params[1])};
+    return (struct conv){.dtype = node->dtype,
+                         .n = x->n,
+                         .h = x->h,
+                         .w = x->w,
+                         .cin = x->c,
+                         .cout = y->c,
+                         .k = node->k,
+                         .stride = node->stride,
+                         .pad = node->pad,
+                         .x = at(b, node->x),
+                         .weight = matrix(b, node, node->params[0]),
+                         .bias = param(b, node->params[1])};
 }
 
 static struct depthwise bind_depthwise(const struct binding *b, const struct node *node) {
     const struct value *x = &b->g->values[node->x];
-    return (struct depthwise){.dtype = node->dtype, .n = x->n, .h = x->h, .w = x->w, .c = x->c, .k = node->k,
-                              .stride = node->stride, .pad = node->pad, .x = at(b, node->x),
-                              .weight = param(b, node->params[0]), .bias = param(b, node->params[1])};
+    return (struct depthwise){.dtype = node->dtype,
+                              .n = x->n,
+                              .h = x->h,
+                              .w = x->w,
+                              .c = x->c,
+                              .k = node->k,
+                              .stride = node->stride,
+                              .pad = node->pad,
+                              .x = at(b, node->x),
+                              .weight = param(b, node->params[0]),
+                              .bias = param(b, node->params[1])};
 }
 
 static struct layernorm bind_layernorm(const struct binding *b, const struct node *node) {
     const struct value *x = &b->g->values[node->x];
-    return (struct layernorm){.dtype = node->dtype, .rows = value_rows(x), .channels = x->c, .eps = node->eps,
-                              .x = at(b, node->x), .weight = param(b, node->params[0]), .bias = param(b, node->params[1]),
-                              .mean = at(b, node->saved[0]), .rstd = at(b, node->saved[1])};
+    return (struct layernorm){.dtype = node->dtype,
+                              .rows = value_rows(x),
+                              .channels = x->c,
+                              .eps = node->eps,
+                              .x = at(b, node->x),
+                              .weight = param(b, node->params[0]),
+                              .bias = param(b, node->params[1]),
+                              .mean = at(b, node->saved[0]),
+                              .rstd = at(b, node->saved[1])};
 }
 
 static struct linear bind_linear(const struct binding *b, const struct node *node) {
     const struct value *x = &b->g->values[node->x], *y = &b->g->values[node->y];
-    return (struct linear){.dtype = node->dtype, .epilogue = node->residual == NONE ? LINEAR_PLAIN : LINEAR_RESIDUAL,
-                           .rows = value_rows(x), .in = x->c, .out = y->c, .rows_per_image = x->h * x->w,
-                           .x = at(b, node->x), .w = matrix(b, node, node->params[0]), .bias = param(b, node->params[1]),
-                           .residual = at(b, node->residual), .row_scale = row_scale(b, node)};
+    return (struct linear){.dtype = node->dtype,
+                           .epilogue = node->residual == NONE ? LINEAR_PLAIN : LINEAR_RESIDUAL,
+                           .rows = value_rows(x),
+                           .in = x->c,
+                           .out = y->c,
+                           .rows_per_image = x->h * x->w,
+                           .x = at(b, node->x),
+                           .w = matrix(b, node, node->params[0]),
+                           .bias = param(b, node->params[1]),
+                           .residual = at(b, node->residual),
+                           .row_scale = row_scale(b, node)};
 }
 
 static struct mlp bind_mlp(const struct binding *b, const struct node *node) {
     const struct value *x = &b->g->values[node->x];
-    return (struct mlp){.dtype = node->dtype, .rows = value_rows(x), .channels = x->c, .hidden = node->hidden,
-                        .rows_per_image = x->h * x->w, .x = at(b, node->x), .w1 = matrix(b, node, node->params[0]),
-                        .w2 = matrix(b, node, node->params[2]), .b1 = param(b, node->params[1]),
-                        .b2 = param(b, node->params[3]), .gamma = param(b, node->params[4]),
-                        .residual = at(b, node->residual), .row_scale = row_scale(b, node), .pre = at(b, node->saved[0])};
+    return (struct mlp){.dtype = node->dtype,
+                        .rows = value_rows(x),
+                        .channels = x->c,
+                        .hidden = node->hidden,
+                        .rows_per_image = x->h * x->w,
+                        .x = at(b, node->x),
+                        .w1 = matrix(b, node, node->params[0]),
+                        .w2 = matrix(b, node, node->params[2]),
+                        .b1 = param(b, node->params[1]),
+                        .b2 = param(b, node->params[3]),
+                        .gamma = param(b, node->params[4]),
+                        .residual = at(b, node->residual),
+                        .row_scale = row_scale(b, node),
+                        .pre = at(b, node->saved[0])};
 }
 
 /* The first half of an mlp: its hidden rows before the activation. */
 static struct linear bind_mlp_pre(const struct binding *b, const struct node *node) {
     const struct mlp m = bind_mlp(b, node);
-    return (struct linear){.dtype = m.dtype, .epilogue = LINEAR_PLAIN, .rows = m.rows, .in = m.channels, .out = m.hidden,
-                           .rows_per_image = m.rows_per_image, .x = m.x, .w = m.w1, .bias = m.b1};
+    return (struct linear){.dtype = m.dtype,
+                           .epilogue = LINEAR_PLAIN,
+                           .rows = m.rows,
+                           .in = m.channels,
+                           .out = m.hidden,
+                           .rows_per_image = m.rows_per_image,
+                           .x = m.x,
+                           .w = m.w1,
+                           .bias = m.b1};
 }
 
 static struct window_attention bind_attention(const struct binding *b, const struct node *node) {
     const struct value *y = &b->g->values[node->y];
-    return (struct window_attention){.dtype = node->dtype, .n = y->n, .h = y->h, .w = y->w, .c = y->c, .heads = node->heads,
-                                     .wh = node->wh, .ww = node->ww, .shift_h = node->shift_h, .shift_w = node->shift_w,
-                                     .qkv = at(b, node->x), .qkv_bias = param(b, node->params[1]),
-                                     .table = param(b, node->params[0]), .lse = at(b, node->saved[0])};
+    return (struct window_attention){.dtype = node->dtype,
+                                     .n = y->n,
+                                     .h = y->h,
+                                     .w = y->w,
+                                     .c = y->c,
+                                     .heads = node->heads,
+                                     .wh = node->wh,
+                                     .ww = node->ww,
+                                     .shift_h = node->shift_h,
+                                     .shift_w = node->shift_w,
+                                     .qkv = at(b, node->x),
+                                     .qkv_bias = param(b, node->params[1]),
+                                     .table = param(b, node->params[0]),
+                                     .lse = at(b, node->saved[0])};
 }
 
 static struct patch_merge bind_patch_merge(const struct binding *b, const struct node *node) {
@@ -110,12 +166,22 @@ static struct patch_merge bind_patch_merge(const struct binding *b, const struct
 static struct batchnorm bind_batchnorm(const struct binding *b, const struct node *node) {
     const struct value *x = &b->g->values[node->x];
     const bool update = b->pass && b->pass->forward.update_statistics;
-    return (struct batchnorm){.dtype = node->dtype, .n = x->n, .hw = x->h * x->w, .c = x->c, .eps = node->eps,
-                              .momentum = update ? 0.1f : 0, .relu6 = node->relu6, .x = at(b, node->x),
-                              .weight = param(b, node->params[0]), .bias = param(b, node->params[1]),
-                              .running_mean = buffer(b, node->stats[0]), .running_var = buffer(b, node->stats[1]),
-                              .mean = at(b, node->saved[0]), .rstd = at(b, node->saved[1]),
-                              .image_mask = b->pass ? b->pass->forward.image_mask : NULL, .residual = at(b, node->residual)};
+    return (struct batchnorm){.dtype = node->dtype,
+                              .n = x->n,
+                              .hw = x->h * x->w,
+                              .c = x->c,
+                              .eps = node->eps,
+                              .momentum = update ? 0.1f : 0,
+                              .relu6 = node->relu6,
+                              .x = at(b, node->x),
+                              .weight = param(b, node->params[0]),
+                              .bias = param(b, node->params[1]),
+                              .running_mean = buffer(b, node->stats[0]),
+                              .running_var = buffer(b, node->stats[1]),
+                              .mean = at(b, node->saved[0]),
+                              .rstd = at(b, node->saved[1]),
+                              .image_mask = b->pass ? b->pass->forward.image_mask : NULL,
+                              .residual = at(b, node->residual)};
 }
 
 static struct rng_key dropout_key(const struct pass *pass) {
@@ -163,7 +229,8 @@ size_t node_scratch_bytes(const struct graph *g, const struct node *node, bool t
         const struct batchnorm a = bind_batchnorm(&b, node);
         return ops->batchnorm_scratch ? ops->batchnorm_scratch(be, &a, train) : 0;
     }
-    default: return 0;
+    default:
+        return 0;
     }
 }
 
@@ -178,15 +245,18 @@ static status_t reduce(const struct pass *pass, double *sums, int64_t n) {
 }
 
 /* Statistics were settled by the forward step; computing again only applies them. */
-static status_t run_batchnorm(struct pass *pass, const struct binding *b, const struct node *node, void *scratch) {
+static status_t run_batchnorm(struct pass *pass, const struct binding *b, const struct node *node,
+                              void *scratch) {
     const struct ops *ops = pass->net->ops;
     struct backend *be = pass->net->be;
     const struct batchnorm a = bind_batchnorm(b, node);
     if (!b->again && uses_batch_statistics(pass)) {
         double *sums = at(b, node->saved[2]);
         const int64_t n_sums = 1 + 2 * a.c;
-        if (pass->options.batch > 0) TRY(ops->batchnorm_sums(be, &a, sums, scratch));
-        else TRY(ops->fill_zero(be, sums, sizeof(double) * (size_t)n_sums));
+        if (pass->options.batch > 0)
+            TRY(ops->batchnorm_sums(be, &a, sums, scratch));
+        else
+            TRY(ops->fill_zero(be, sums, sizeof(double) * (size_t)n_sums));
         TRY(reduce(pass, sums, n_sums));
         TRY(ops->batchnorm_finish(be, &a, sums));
     } else if (!b->again) {
@@ -236,9 +306,11 @@ static status_t run_forward(struct pass *pass, const struct step *step, bool aga
     case NODE_AVERAGE_POOL:
         return ops->average_pool_forward(be, x->dtype, x->n, x->h * x->w, x->c, at(&b, node->x), y);
     case NODE_DROPOUT:
-        return ops->dropout(be, y, at(&b, node->x), x->n, x->c, pass->options.mode == PASS_TRAIN ? node->rate : 0,
-                            dropout_key(pass), pass->host_items);
-    default: return FAIL(STATUS_INTERNAL, "unknown kind of node %d", (int)node->kind);
+        return ops->dropout(be, y, at(&b, node->x), x->n, x->c,
+                            pass->options.mode == PASS_TRAIN ? node->rate : 0, dropout_key(pass),
+                            pass->host_items);
+    default:
+        return FAIL(STATUS_INTERNAL, "unknown kind of node %d", (int)node->kind);
     }
 }
 
@@ -249,15 +321,23 @@ static status_t run_folded(struct pass *pass, const struct step *step) {
     const struct ops *ops = pass->net->ops;
     struct backend *be = pass->net->be;
     const struct net_param *w = &pass->net->table.items[layer->params[0]];
-    void *weight = pass_tensor(pass, step->folded[0]), *scratch = pass_tensor(pass, step->scratch), *y = at(&b, norm->y);
+    void *weight = pass_tensor(pass, step->folded[0]), *scratch = pass_tensor(pass, step->scratch),
+         *y = at(&b, norm->y);
     float *bias = pass_tensor(pass, step->folded[1]);
     const int64_t c = pass->graph.values[norm->y].c;
     const bool depthwise = layer->kind == NODE_DEPTHWISE;
-    const struct batchnorm_fold fold = {.c = c, .taps = w->n_elem / c, .channels_last = depthwise, .eps = norm->eps,
-                                        .weight = param(&b, norm->params[0]), .bias = param(&b, norm->params[1]),
-                                        .running_mean = buffer(&b, norm->stats[0]), .running_var = buffer(&b, norm->stats[1]),
-                                        .w = param(&b, layer->params[0]), .dtype = depthwise ? DTYPE_F32 : layer->dtype,
-                                        .w_folded = weight, .bias_folded = bias};
+    const struct batchnorm_fold fold = {.c = c,
+                                        .taps = w->n_elem / c,
+                                        .channels_last = depthwise,
+                                        .eps = norm->eps,
+                                        .weight = param(&b, norm->params[0]),
+                                        .bias = param(&b, norm->params[1]),
+                                        .running_mean = buffer(&b, norm->stats[0]),
+                                        .running_var = buffer(&b, norm->stats[1]),
+                                        .w = param(&b, layer->params[0]),
+                                        .dtype = depthwise ? DTYPE_F32 : layer->dtype,
+                                        .w_folded = weight,
+                                        .bias_folded = bias};
     TRY(ops->batchnorm_fold(be, &fold));
     if (layer->kind == NODE_CONV) {
         struct conv a = bind_conv(&b, layer);
@@ -281,7 +361,8 @@ static status_t run_mlp_pre(struct pass *pass, const struct step *step) {
     const struct binding b = {&pass->graph, pass, true};
     const struct linear a = bind_mlp_pre(&b, node);
     if (pass->options.batch == 0) return STATUS_OK;
-    return pass->net->ops->linear_forward(pass->net->be, &a, at(&b, node->saved[0]), pass_tensor(pass, step->scratch));
+    return pass->net->ops->linear_forward(pass->net->be, &a, at(&b, node->saved[0]),
+                                          pass_tensor(pass, step->scratch));
 }
 
 /* ---- backward ---- */
@@ -295,34 +376,46 @@ static status_t run_batchnorm_backward(struct pass *pass, const struct step *ste
     double *local = pass_tensor(pass, step->grad_sums), *reduced = local;
     const int64_t n_sums = 2 * a.c;
     const bool batch_statistics = uses_batch_statistics(pass);
-    if (a.n > 0) TRY(ops->batchnorm_grad_sums(be, &a, dy, local, pass_tensor(pass, step->scratch)));
-    else TRY(ops->fill_zero(be, local, sizeof(double) * (size_t)n_sums));
+    if (a.n > 0)
+        TRY(ops->batchnorm_grad_sums(be, &a, dy, local, pass_tensor(pass, step->scratch)));
+    else
+        TRY(ops->fill_zero(be, local, sizeof(double) * (size_t)n_sums));
     if (batch_statistics && pass->forward.reduce) {
         reduced = local + n_sums;
         TRY(ops->copy(be, reduced, local, sizeof(double) * (size_t)n_sums));
         TRY(reduce(pass, reduced, n_sums));
     }
-    const struct batchnorm_grad g = {.dy = dy, .dx = pass_tensor(pass, step->dx),
+    const struct batchnorm_grad g = {.dy = dy,
+                                     .dx = pass_tensor(pass, step->dx),
                                      .sums = batch_statistics ? at(b, node->saved[2]) : NULL,
-                                     .grad_sums = batch_statistics ? reduced : NULL, .local_sums = local,
-                                     .dweight = grad(pass, node->params[0]), .dbias = grad(pass, node->params[1])};
+                                     .grad_sums = batch_statistics ? reduced : NULL,
+                                     .local_sums = local,
+                                     .dweight = grad(pass, node->params[0]),
+                                     .dbias = grad(pass, node->params[1])};
     return a.n > 0 ? ops->batchnorm_grad_apply(be, &a, &g) : STATUS_OK;
 }
 
 /* Convolutions, dense and depthwise, share their gradients' description. */
-static struct conv_grad bind_conv_grad(const struct pass *pass, const struct step *step, const struct node *node) {
-    return (struct conv_grad){.dy = pass_tensor(pass, step->dy), .dx = pass_tensor(pass, step->dx),
-                              .dx_accumulate = step->dx_accumulate, .dweight = grad(pass, node->params[0]),
+static struct conv_grad bind_conv_grad(const struct pass *pass, const struct step *step,
+                                       const struct node *node) {
+    return (struct conv_grad){.dy = pass_tensor(pass, step->dy),
+                              .dx = pass_tensor(pass, step->dx),
+                              .dx_accumulate = step->dx_accumulate,
+                              .dweight = grad(pass, node->params[0]),
                               .dbias = grad(pass, node->params[1])};
 }
 
 static status_t run_mlp_backward(struct pass *pass, const struct step *step, const struct binding *b) {
     const struct node *node = &pass->graph.nodes[step->node];
     const struct mlp a = bind_mlp(b, node);
-    const struct mlp_grad g = {.dy = pass_tensor(pass, step->dy), .dx = pass_tensor(pass, step->dx),
-                               .dx_accumulate = step->dx_accumulate, .dw1 = grad(pass, node->params[0]),
-                               .db1 = grad(pass, node->params[1]), .dw2 = grad(pass, node->params[2]),
-                               .db2 = grad(pass, node->params[3]), .dgamma = grad(pass, node->params[4])};
+    const struct mlp_grad g = {.dy = pass_tensor(pass, step->dy),
+                               .dx = pass_tensor(pass, step->dx),
+                               .dx_accumulate = step->dx_accumulate,
+                               .dw1 = grad(pass, node->params[0]),
+                               .db1 = grad(pass, node->params[1]),
+                               .dw2 = grad(pass, node->params[2]),
+                               .db2 = grad(pass, node->params[3]),
+                               .dgamma = grad(pass, node->params[4])};
     return pass->net->ops->mlp_backward(pass->net->be, &a, &g, pass_tensor(pass, step->scratch));
 }
 
@@ -330,8 +423,10 @@ static status_t run_attention_backward(struct pass *pass, const struct step *ste
     const struct node *node = &pass->graph.nodes[step->node];
     const struct window_attention a = bind_attention(b, node);
     const bool padded = a.h % a.wh != 0 || a.w % a.ww != 0;
-    const struct window_attention_grad g = {.y = at(b, node->y), .dy = pass_tensor(pass, step->dy),
-                                            .dqkv = pass_tensor(pass, step->dx), .dtable = grad(pass, node->params[0]),
+    const struct window_attention_grad g = {.y = at(b, node->y),
+                                            .dy = pass_tensor(pass, step->dy),
+                                            .dqkv = pass_tensor(pass, step->dx),
+                                            .dtable = grad(pass, node->params[0]),
                                             .dqkv_bias = padded ? grad(pass, node->params[1]) : NULL};
     return pass->net->ops->window_attention_backward(pass->net->be, &a, &g, pass_tensor(pass, step->scratch));
 }
@@ -359,40 +454,56 @@ static status_t run_backward(struct pass *pass, const struct step *step) {
     }
     case NODE_LAYERNORM: {
         const struct layernorm a = bind_layernorm(&b, node);
-        const struct layernorm_grad g = {.dy = dy, .dx = dx, .dx_accumulate = step->dx_accumulate,
-                                         .dweight = grad(pass, node->params[0]), .dbias = grad(pass, node->params[1])};
+        const struct layernorm_grad g = {.dy = dy,
+                                         .dx = dx,
+                                         .dx_accumulate = step->dx_accumulate,
+                                         .dweight = grad(pass, node->params[0]),
+                                         .dbias = grad(pass, node->params[1])};
         return ops->layernorm_backward(be, &a, &g, scratch);
     }
     case NODE_LINEAR: {
         const struct linear a = bind_linear(&b, node);
-        const struct linear_grad g = {.dy = dy, .dx = dx, .dx_accumulate = step->dx_accumulate,
-                                      .dw = grad(pass, node->params[0]), .dbias = grad(pass, node->params[1])};
+        const struct linear_grad g = {.dy = dy,
+                                      .dx = dx,
+                                      .dx_accumulate = step->dx_accumulate,
+                                      .dw = grad(pass, node->params[0]),
+                                      .dbias = grad(pass, node->params[1])};
         return ops->linear_backward(be, &a, &g, scratch);
     }
-    case NODE_MLP: return run_mlp_backward(pass, step, &b);
-    case NODE_WINDOW_ATTENTION: return run_attention_backward(pass, step, &b);
+    case NODE_MLP:
+        return run_mlp_backward(pass, step, &b);
+    case NODE_WINDOW_ATTENTION:
+        return run_attention_backward(pass, step, &b);
     case NODE_PATCH_MERGE: {
         const struct patch_merge a = bind_patch_merge(&b, node);
         return ops->patch_merge_backward(be, &a, dy, dx);
     }
-    case NODE_AVERAGE_POOL: return ops->average_pool_backward(be, x->dtype, x->n, x->h * x->w, x->c, dy, dx);
-    case NODE_DROPOUT: return ops->dropout(be, dx, dy, x->n, x->c, node->rate, dropout_key(pass), pass->host_items);
-    default: return FAIL(STATUS_INTERNAL, "unknown kind of node %d", (int)node->kind);
+    case NODE_AVERAGE_POOL:
+        return ops->average_pool_backward(be, x->dtype, x->n, x->h * x->w, x->c, dy, dx);
+    case NODE_DROPOUT:
+        return ops->dropout(be, dx, dy, x->n, x->c, node->rate, dropout_key(pass), pass->host_items);
+    default:
+        return FAIL(STATUS_INTERNAL, "unknown kind of node %d", (int)node->kind);
     }
 }
 
 status_t run_step(struct pass *pass, const struct step *step) {
     switch (step->kind) {
-    case STEP_FORWARD: return run_forward(pass, step, false);
-    case STEP_FOLDED: return run_folded(pass, step);
-    case STEP_RECOMPUTE: return run_forward(pass, step, true);
-    case STEP_RECOMPUTE_PRE: return run_mlp_pre(pass, step);
-    case STEP_BACKWARD: return run_backward(pass, step);
+    case STEP_FORWARD:
+        return run_forward(pass, step, false);
+    case STEP_FOLDED:
+        return run_folded(pass, step);
+    case STEP_RECOMPUTE:
+        return run_forward(pass, step, true);
+    case STEP_RECOMPUTE_PRE:
+        return run_mlp_pre(pass, step);
+    case STEP_BACKWARD:
+        return run_backward(pass, step);
     case STEP_ADD: {
         const struct tensor *dx = &pass->program.tensors[step->dx];
         const enum dtype dtype = pass->graph.values[pass->graph.nodes[step->node].x].dtype;
-        return pass->net->ops->add(pass->net->be, dtype, pass_tensor(pass, step->dx), pass_tensor(pass, step->dy),
-                                   (int64_t)(dx->n_bytes / dtype_bytes(dtype)));
+        return pass->net->ops->add(pass->net->be, dtype, pass_tensor(pass, step->dx),
+                                   pass_tensor(pass, step->dy), (int64_t)(dx->n_bytes / dtype_bytes(dtype)));
     }
     }
     return STATUS_OK;

@@ -2,9 +2,8 @@
  *
  *   patch_embed  conv p x p / p, LayerNorm
  *   stage i>0    patch merging: gather 2x2 -> 4C, LayerNorm, linear to 2C without bias
- *   block        x1 = x + drop_path(proj(attention(qkv(LayerNorm(x)))))   windows, shifted in every second block
- *                y  = x1 + drop_path(fc2(gelu(fc1(LayerNorm(x1)))))
- *   features     mean over the map of LayerNorm(x)
+ *   block        x1 = x + drop_path(proj(attention(qkv(LayerNorm(x)))))   windows, shifted in every second
+ * block y  = x1 + drop_path(fc2(gelu(fc1(LayerNorm(x1))))) features     mean over the map of LayerNorm(x)
  *   classifier   linear
  * LayerNorm's epsilon is 1e-5 throughout. */
 #include "models/graph.h"
@@ -28,8 +27,8 @@ void swin_build(struct graph *g) {
     int32_t n_blocks = 0, number = 0;
     for (int i = 0; i < spec->n_stages; i++) n_blocks += spec->depths[i];
 
-    /* Layer numbers are timm's for layer-wise decay: blocks count from 1, a merging belongs to the block behind it,
-     * the last norm to the last block. */
+    /* Layer numbers are timm's for layer-wise decay: blocks count from 1, a merging belongs to the block
+     * behind it, the last norm to the last block. */
     graph_scope(g, 0, "patch_embed.");
     int32_t x = graph_conv(g, g->input, "proj", spec->embed, spec->patch, spec->patch, 0, true);
     x = graph_name(g, graph_layernorm(g, x, "norm", EPS), "patch_embed");

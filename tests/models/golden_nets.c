@@ -1,5 +1,5 @@
-/* Whole small networks against timm and torchvision in float64 (golden/nets): activations, features, logits, loss,
- * every gradient, running statistics, and five steps of two optimisers; on every table of operations.
+/* Whole small networks against timm and torchvision in float64 (golden/nets): activations, features, logits,
+ * loss, every gradient, running statistics, and five steps of two optimisers; on every table of operations.
  * $GOLDEN names another folder of cases in the same form.
  * LIMIT 300 */
 #include "models/ops/ref/checked.h"
@@ -14,13 +14,19 @@
 
 static struct pass *new_pass(struct golden_net *c, bool recompute) {
     struct pass *pass;
-    const struct pass_options options = {.batch = c->batch, .height = c->height, .width = c->width, .mode = PASS_TRAIN,
-                                         .recompute = recompute, .input_grad = true, .frozen_statistics = !c->train};
+    const struct pass_options options = {.batch = c->batch,
+                                         .height = c->height,
+                                         .width = c->width,
+                                         .mode = PASS_TRAIN,
+                                         .recompute = recompute,
+                                         .input_grad = true,
+                                         .frozen_statistics = !c->train};
     assert_ok(pass_new(c->net, &options, &pass));
     return pass;
 }
 
-static void check(const struct golden_net *c, const char *name, const float *got, int64_t n_elem, double floor, double allowed) {
+static void check(const struct golden_net *c, const char *name, const float *got, int64_t n_elem,
+                  double floor, double allowed) {
     float *want = golden_net_expected(c, name, n_elem);
     if (!want) fail_msg("%s: no %s among the expected tensors", c->name, name);
     const double error = golden_net_error(got, want, n_elem, floor);
@@ -29,8 +35,8 @@ static void check(const struct golden_net *c, const char *name, const float *got
     free(want);
 }
 
-static void check_device(struct golden_net *c, const char *name, const void *device, enum dtype dtype, int64_t n_elem,
-                         double floor, double allowed) {
+static void check_device(struct golden_net *c, const char *name, const void *device, enum dtype dtype,
+                         int64_t n_elem, double floor, double allowed) {
     float *got = golden_net_fetch(c->net, device, dtype, n_elem);
     check(c, name, got, n_elem, floor, allowed);
     free(got);
@@ -54,11 +60,13 @@ static void check_activations(struct golden_net *c, struct pass *pass) {
 
 static void check_gradients(struct golden_net *c, struct pass *pass, bool input_too) {
     const double allowed = golden_net_allowed(c, "gradient"), floor = golden_net_number(c, "gradient_floor");
-    const int64_t n_logits = (int64_t)c->batch * c->spec.n_classes, n_features = (int64_t)c->batch * net_n_features(c->net);
+    const int64_t n_logits = (int64_t)c->batch * c->spec.n_classes,
+                  n_features = (int64_t)c->batch * net_n_features(c->net);
     check_device(c, "grad.logits", pass_dlogits(pass), DTYPE_F32, n_logits, 0, allowed);
     check_device(c, "grad.features", pass_dfeatures(pass), DTYPE_F32, n_features, 0, allowed);
     if (input_too)
-        check_device(c, "grad.input", pass_input_grad(pass), DTYPE_F32, (int64_t)c->batch * c->height * c->width * 3, 0, allowed);
+        check_device(c, "grad.input", pass_input_grad(pass), DTYPE_F32,
+                     (int64_t)c->batch * c->height * c->width * 3, 0, allowed);
     int n_expected = 0, n_checked = 0;
     for (int32_t i = 0; i < safetensors_count(c->expected); i++)
         n_expected += strncmp(safetensors_at(c->expected, i)->name, "grad.param.", 11) == 0;
@@ -92,9 +100,11 @@ static void check_buffers(struct golden_net *c) {
 static void check_step(struct golden_net *c, bool recompute) {
     struct pass *pass = new_pass(c, recompute);
     const double loss = golden_net_step(c, pass, true);
-    const int64_t n_logits = (int64_t)c->batch * c->spec.n_classes, n_features = (int64_t)c->batch * net_n_features(c->net);
+    const int64_t n_logits = (int64_t)c->batch * c->spec.n_classes,
+                  n_features = (int64_t)c->batch * net_n_features(c->net);
     check(c, "loss", &(float){(float)loss}, 1, 0, golden_net_allowed(c, "loss"));
-    check_device(c, "features", pass_features(pass), DTYPE_F32, n_features, 0, golden_net_allowed(c, "forward"));
+    check_device(c, "features", pass_features(pass), DTYPE_F32, n_features, 0,
+                 golden_net_allowed(c, "forward"));
     check_device(c, "logits", pass_logits(pass), DTYPE_F32, n_logits, 0, golden_net_allowed(c, "forward"));
     check_gradients(c, pass, true);
     if (!recompute) check_buffers(c); /* the second step moves them further */
@@ -116,10 +126,13 @@ static void check_train_activations(struct golden_net *c) {
 /* Inference computes the same features and logits (batch norm is folded into the layers there). */
 static void check_inference(struct golden_net *c) {
     struct pass *pass;
-    assert_ok(pass_new(c->net, &(struct pass_options){.batch = c->batch, .height = c->height, .width = c->width}, &pass));
+    assert_ok(pass_new(
+        c->net, &(struct pass_options){.batch = c->batch, .height = c->height, .width = c->width}, &pass));
     golden_net_forward(c, pass);
-    const int64_t n_logits = (int64_t)c->batch * c->spec.n_classes, n_features = (int64_t)c->batch * net_n_features(c->net);
-    check_device(c, "features", pass_features(pass), DTYPE_F32, n_features, 0, golden_net_allowed(c, "forward"));
+    const int64_t n_logits = (int64_t)c->batch * c->spec.n_classes,
+                  n_features = (int64_t)c->batch * net_n_features(c->net);
+    check_device(c, "features", pass_features(pass), DTYPE_F32, n_features, 0,
+                 golden_net_allowed(c, "forward"));
     check_device(c, "logits", pass_logits(pass), DTYPE_F32, n_logits, 0, golden_net_allowed(c, "forward"));
     pass_free(pass);
 }
@@ -131,7 +144,8 @@ static void check_trajectory(struct golden_net *c, const char *optimiser) {
     struct backend *be = net_backend(c->net);
     const int64_t n = net_n_elem(c->net);
     const int steps = (int)golden_net_number(c, "steps");
-    const struct optimiser_segment segment = {.n_elem = n, .lr_scale = 1, .weight_decay = sgd ? 5e-4f : 0.05f};
+    const struct optimiser_segment segment = {
+        .n_elem = n, .lr_scale = 1, .weight_decay = sgd ? 5e-4f : 0.05f};
     void *state[2];
     for (int i = 0; i < 2; i++) {
         assert_ok(ops->alloc(be, sizeof(float) * (size_t)n, &state[i]));
@@ -142,10 +156,21 @@ static void check_trajectory(struct golden_net *c, const char *optimiser) {
     for (int step = 0; step <= steps; step++) {
         losses[step] = (float)golden_net_step(c, pass, step < steps);
         if (step == steps) break;
-        const struct optimiser_step update = {
-            .segments = &segment, .n_segments = 1, .end = n, .lr = (float)golden_net_number(c, sgd ? "sgd_lr" : "adamw_lr"),
-            .momentum = 0.9f, .nesterov = true, .first_step = step == 0, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8,
-            .t = step + 1, .params = net_params(c->net), .grads = net_grads(c->net), .state1 = state[0], .state2 = state[1]};
+        const struct optimiser_step update = {.segments = &segment,
+                                              .n_segments = 1,
+                                              .end = n,
+                                              .lr = (float)golden_net_number(c, sgd ? "sgd_lr" : "adamw_lr"),
+                                              .momentum = 0.9f,
+                                              .nesterov = true,
+                                              .first_step = step == 0,
+                                              .beta1 = 0.9,
+                                              .beta2 = 0.999,
+                                              .eps = 1e-8,
+                                              .t = step + 1,
+                                              .params = net_params(c->net),
+                                              .grads = net_grads(c->net),
+                                              .state1 = state[0],
+                                              .state2 = state[1]};
         assert_ok(sgd ? ops->sgd(be, &update) : ops->adamw(be, &update));
     }
     char name[64];
@@ -162,8 +187,10 @@ static void check_case(const char *folder, struct golden_backend backend) {
     check_step(&c, true);
     golden_net_close(&c);
     golden_net_open(&c, folder, backend, DTYPE_F32);
-    if (c.train) check_train_activations(&c);
-    else check_inference(&c);
+    if (c.train)
+        check_train_activations(&c);
+    else
+        check_inference(&c);
     golden_net_close(&c);
     const char *const optimisers[] = {"sgd", "adamw"};
     for (int i = 0; i < 2; i++) {

@@ -1,7 +1,6 @@
-/* The golden networks in bf16: L2 error of features, logits and all gradients as one vector, relative to the float64
- * reference, on every table of operations. bf16 keeps 8 bits: torch's own autocast errs by 0.6 %, 0.7 % and 1.1 %
- * (MobileNet-V2: 1 %, 1.5 % and 21 %, corners of ReLU6 flip).
- * LIMIT 300 */
+/* The golden networks in bf16: L2 error of features, logits and all gradients as one vector, relative to the
+ * float64 reference, on every table of operations. bf16 keeps 8 bits: torch's own autocast errs by 0.6 %, 0.7
+ * % and 1.1 % (MobileNet-V2: 1 %, 1.5 % and 21 %, corners of ReLU6 flip). LIMIT 300 */
 #include "models/ops/ref/ref.h"
 #include "tests/support/golden_net.h"
 #include "tests/support/test.h"
@@ -28,9 +27,11 @@ static void check(const struct golden_net *c, const char *what, struct distance 
     if (!(error <= allowed)) fail_msg("%s: %s: L2 error %.3g, allowed %.3g", c->name, what, error, allowed);
 }
 
-static struct distance of_device(const struct golden_net *c, const char *name, const float *device, int64_t n_elem) {
+static struct distance of_device(const struct golden_net *c, const char *name, const float *device,
+                                 int64_t n_elem) {
     struct distance d = {0};
-    float *got = golden_net_fetch(c->net, device, DTYPE_F32, n_elem), *want = golden_net_expected(c, name, n_elem);
+    float *got = golden_net_fetch(c->net, device, DTYPE_F32, n_elem),
+          *want = golden_net_expected(c, name, n_elem);
     assert_non_null(want);
     add_distance(&d, got, want, n_elem);
     free(got);
@@ -45,7 +46,8 @@ static struct distance of_gradients(struct golden_net *c) {
         if (p->is_buffer) continue;
         char name[160];
         snprintf(name, sizeof name, "grad.param.%s", p->name);
-        float *got = malloc(sizeof(float) * (size_t)p->n_elem), *want = golden_net_expected(c, name, p->n_elem);
+        float *got = malloc(sizeof(float) * (size_t)p->n_elem),
+              *want = golden_net_expected(c, name, p->n_elem);
         assert_true(got && want);
         assert_ok(net_get(c->net, i, net_grads(c->net), got));
         add_distance(&d, got, want, p->n_elem);
@@ -59,18 +61,29 @@ static void check_case(const char *folder, struct golden_backend backend) {
     struct golden_net c;
     golden_net_open(&c, folder, backend, DTYPE_BF16);
     struct pass *pass;
-    assert_ok(pass_new(c.net, &(struct pass_options){.batch = c.batch, .height = c.height, .width = c.width, .mode = PASS_TRAIN,
-                                                     .frozen_statistics = !c.train}, &pass));
+    assert_ok(pass_new(c.net,
+                       &(struct pass_options){.batch = c.batch,
+                                              .height = c.height,
+                                              .width = c.width,
+                                              .mode = PASS_TRAIN,
+                                              .frozen_statistics = !c.train},
+                       &pass));
     golden_net_step(&c, pass, true);
     const bool corners = c.spec.family == MODEL_MOBILENETV2;
-    check(&c, "features", of_device(&c, "features", pass_features(pass), (int64_t)c.batch * net_n_features(c.net)), corners ? 0.04 : 0.015);
-    check(&c, "logits", of_device(&c, "logits", pass_logits(pass), (int64_t)c.batch * c.spec.n_classes), corners ? 0.06 : 0.02);
+    check(&c, "features",
+          of_device(&c, "features", pass_features(pass), (int64_t)c.batch * net_n_features(c.net)),
+          corners ? 0.04 : 0.015);
+    check(&c, "logits", of_device(&c, "logits", pass_logits(pass), (int64_t)c.batch * c.spec.n_classes),
+          corners ? 0.06 : 0.02);
     check(&c, "gradients", of_gradients(&c), corners ? 0.45 : 0.03);
     pass_free(pass);
     if (!c.train) { /* inference, batch norm folded into bf16 weights */
-        assert_ok(pass_new(c.net, &(struct pass_options){.batch = c.batch, .height = c.height, .width = c.width}, &pass));
+        assert_ok(pass_new(
+            c.net, &(struct pass_options){.batch = c.batch, .height = c.height, .width = c.width}, &pass));
         golden_net_forward(&c, pass);
-        check(&c, "features", of_device(&c, "features", pass_features(pass), (int64_t)c.batch * net_n_features(c.net)), corners ? 0.04 : 0.015);
+        check(&c, "features",
+              of_device(&c, "features", pass_features(pass), (int64_t)c.batch * net_n_features(c.net)),
+              corners ? 0.04 : 0.015);
         pass_free(pass);
     }
     golden_net_close(&c);

@@ -1,5 +1,6 @@
-/* What backward promises: gradients add up over pieces of a batch, parameters are reported in reverse order and only
- * when final, frozen parts get no gradient and cost no work, an input for another size is refused. */
+/* What backward promises: gradients add up over pieces of a batch, parameters are reported in reverse order
+ * and only when final, frozen parts get no gradient and cost no work, an input for another size is refused.
+ */
 #include "models/ops/ref/ref.h"
 #include "tests/support/small_net.h"
 #include "tests/support/test.h"
@@ -90,7 +91,8 @@ static void hooks(void **state) {
     for (int f = MODEL_CONVNEXT; f <= MODEL_MOBILENETV2; f++) {
         struct model_spec spec = small_spec((enum model_family)f);
         struct net *net = small_net(&ops_ref, backend, &spec);
-        struct report r = {.net = net, .last = net_n_params(net), .seen = calloc((size_t)net_n_elem(net), sizeof(float))};
+        struct report r = {
+            .net = net, .last = net_n_params(net), .seen = calloc((size_t)net_n_elem(net), sizeof(float))};
         forward_backward(net, 2, 0, take, &r);
         int32_t n_trained = 0;
         for (int32_t i = 0; i < net_n_params(net); i++) n_trained += !net_param(net, i)->is_buffer;
@@ -141,7 +143,9 @@ static void freezing(void **state) {
         struct net *frozen = small_net(&ops_ref, backend, &spec);
         assert_fails(net_freeze_below(frozen, 99), STATUS_BAD_CONFIG, "layer 99");
         assert_ok(net_freeze_below(frozen, first));
-        struct report r = {.net = frozen, .last = net_n_params(frozen), .seen = calloc((size_t)net_n_elem(frozen), sizeof(float))};
+        struct report r = {.net = frozen,
+                           .last = net_n_params(frozen),
+                           .seen = calloc((size_t)net_n_elem(frozen), sizeof(float))};
         forward_backward(frozen, 2, 0, take, &r);
         struct pass *part = small_pass(frozen, 2, PASS_TRAIN, false);
         assert_true(pass_arena_bytes(part) < pass_arena_bytes(whole));
@@ -165,10 +169,12 @@ static void other_sizes(void **state) {
     spec.window = 8; /* the map of 8 x 8 is one window; one of 7 x 8 would need another table */
     struct net *net = small_net(&ops_ref, backend, &spec);
     struct pass *pass;
-    assert_fails(pass_new(net, &(struct pass_options){.batch = 1, .height = 28, .width = 32}, &pass), STATUS_BAD_CONFIG,
-                 "relative_position_bias_table");
-    assert_fails(pass_new(net, &(struct pass_options){.batch = 1, .height = 2, .width = 32}, &pass), STATUS_BAD_CONFIG, "small");
-    assert_fails(pass_new(net, &(struct pass_options){.batch = -1, .height = 32, .width = 32}, &pass), STATUS_BAD_CONFIG, "-1");
+    assert_fails(pass_new(net, &(struct pass_options){.batch = 1, .height = 28, .width = 32}, &pass),
+                 STATUS_BAD_CONFIG, "relative_position_bias_table");
+    assert_fails(pass_new(net, &(struct pass_options){.batch = 1, .height = 2, .width = 32}, &pass),
+                 STATUS_BAD_CONFIG, "small");
+    assert_fails(pass_new(net, &(struct pass_options){.batch = -1, .height = 32, .width = 32}, &pass),
+                 STATUS_BAD_CONFIG, "-1");
     net_free(net);
 }
 
@@ -198,10 +204,13 @@ static void without_classifier(void **state) {
 
 int main(void) {
     assert_ok(ref_backend_open(&backend));
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pieces),      cmocka_unit_test(two_passes), cmocka_unit_test(hooks),
-        cmocka_unit_test(hooks_come_early), cmocka_unit_test(freezing), cmocka_unit_test(other_sizes),
-        cmocka_unit_test(without_classifier)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(pieces),
+                                       cmocka_unit_test(two_passes),
+                                       cmocka_unit_test(hooks),
+                                       cmocka_unit_test(hooks_come_early),
+                                       cmocka_unit_test(freezing),
+                                       cmocka_unit_test(other_sizes),
+                                       cmocka_unit_test(without_classifier)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     ref_backend_close(backend);
     return failed;

@@ -1,6 +1,6 @@
-/* Batch norm over a group: ranks with uneven shares of a batch, even none at all, compute together what one rank
- * computes alone: logits, running statistics, and gradients whose sum is the whole. Masked images take no part.
- * Ranks are threads here; the reduction adds up in a fixed order. */
+/* Batch norm over a group: ranks with uneven shares of a batch, even none at all, compute together what one
+ * rank computes alone: logits, running statistics, and gradients whose sum is the whole. Masked images take
+ * no part. Ranks are threads here; the reduction adds up in a fixed order. */
 #include "models/ops/ref/ref.h"
 #include "tests/support/small_net.h"
 #include "tests/support/test.h"
@@ -48,10 +48,13 @@ static void *run_rank(void *context) {
     struct rank *r = context;
     struct pass *pass = small_pass(r->net, r->n, PASS_TRAIN, r->recompute);
     small_batch(r->net, pass, r->n, r->first);
-    const struct forward_options options = {.update_statistics = true, .reduce = reduce, .reduce_context = r, .image_mask = r->mask};
+    const struct forward_options options = {
+        .update_statistics = true, .reduce = reduce, .reduce_context = r, .image_mask = r->mask};
     assert_ok(pass_forward(pass, &options));
-    for (int32_t i = 0; i < r->n; i++) /* what a masked image contributes elsewhere is not batch norm's business */
-        if (r->mask && !r->mask[i]) memset(pass_dlogits(pass) + i * SMALL_CLASSES, 0, sizeof(float) * SMALL_CLASSES);
+    for (int32_t i = 0; i < r->n;
+         i++) /* what a masked image contributes elsewhere is not batch norm's business */
+        if (r->mask && !r->mask[i])
+            memset(pass_dlogits(pass) + i * SMALL_CLASSES, 0, sizeof(float) * SMALL_CLASSES);
     assert_ok(pass_backward(pass, NULL, NULL));
     r->logits = malloc(sizeof(float) * (size_t)(r->n * SMALL_CLASSES + 1));
     memcpy(r->logits, pass_logits(pass), sizeof(float) * (size_t)(r->n * SMALL_CLASSES));
@@ -71,8 +74,13 @@ static void run_group(struct rank *ranks, int n_ranks, const int32_t *shares, ui
     for (int k = 0; k < n_ranks; k++) {
         struct backend *be;
         assert_ok(ref_backend_open(&be));
-        ranks[k] = (struct rank){.group = &group, .rank = k, .n = shares[k], .first = first, .mask = mask ? mask + first : NULL,
-                                 .net = small_net(&ops_ref, be, &spec), .recompute = recompute};
+        ranks[k] = (struct rank){.group = &group,
+                                 .rank = k,
+                                 .n = shares[k],
+                                 .first = first,
+                                 .mask = mask ? mask + first : NULL,
+                                 .net = small_net(&ops_ref, be, &spec),
+                                 .recompute = recompute};
         first += shares[k];
         assert_int_equal(pthread_create(&threads[k], NULL, run_rank, &ranks[k]), 0);
     }
@@ -109,11 +117,12 @@ static void compare(int n_ranks, const int32_t *shares, uint8_t *mask, bool reco
     for (int k = 0; k < n_ranks; k++) {
         for (int64_t i = 0; i < n; i++) sum[i] += many[k].grads[i];
         assert_int_equal(many[k].n_reductions, alone->n_reductions);
-        assert_close("buffers", net_buffers(many[k].net), net_buffers(alone->net), net_n_buffer_elem(alone->net), 1e-5);
+        assert_close("buffers", net_buffers(many[k].net), net_buffers(alone->net),
+                     net_n_buffer_elem(alone->net), 1e-5);
         for (int32_t i = 0; i < many[k].n; i++)
             if (!mask || many[k].mask[i])
-                assert_close("logits", many[k].logits + i * SMALL_CLASSES, alone->logits + (many[k].first + i) * SMALL_CLASSES,
-                             SMALL_CLASSES, 1e-4);
+                assert_close("logits", many[k].logits + i * SMALL_CLASSES,
+                             alone->logits + (many[k].first + i) * SMALL_CLASSES, SMALL_CLASSES, 1e-4);
     }
     assert_close("gradients", sum, alone->grads, n, 1e-3);
     free(sum);
@@ -121,11 +130,21 @@ static void compare(int n_ranks, const int32_t *shares, uint8_t *mask, bool reco
     free_group(many, n_ranks);
 }
 
-static void uneven(void **state) { (void)state, compare(2, (int32_t[]){1, 3}, NULL, false); }
-static void three_ranks(void **state) { (void)state, compare(3, (int32_t[]){2, 1, 1}, NULL, false); }
-static void empty_rank(void **state) { (void)state, compare(3, (int32_t[]){3, 0, 1}, NULL, false); }
-static void recomputed(void **state) { (void)state, compare(2, (int32_t[]){1, 3}, NULL, true); }
-static void masked(void **state) { (void)state, compare(2, (int32_t[]){1, 3}, (uint8_t[]){1, 0, 1, 1}, false); }
+static void uneven(void **state) {
+    (void)state, compare(2, (int32_t[]){1, 3}, NULL, false);
+}
+static void three_ranks(void **state) {
+    (void)state, compare(3, (int32_t[]){2, 1, 1}, NULL, false);
+}
+static void empty_rank(void **state) {
+    (void)state, compare(3, (int32_t[]){3, 0, 1}, NULL, false);
+}
+static void recomputed(void **state) {
+    (void)state, compare(2, (int32_t[]){1, 3}, NULL, true);
+}
+static void masked(void **state) {
+    (void)state, compare(2, (int32_t[]){1, 3}, (uint8_t[]){1, 0, 1, 1}, false);
+}
 
 /* Images that are masked change nothing: the same as if they were not in the batch. */
 static void mask_is_absence(void **state) {
@@ -134,7 +153,8 @@ static void mask_is_absence(void **state) {
     const int32_t four = 4, three = 3;
     run_group(with, 1, &four, (uint8_t[]){1, 1, 1, 0}, false);
     run_group(without, 1, &three, NULL, false);
-    assert_close("buffers", net_buffers(with->net), net_buffers(without->net), net_n_buffer_elem(with->net), 1e-6);
+    assert_close("buffers", net_buffers(with->net), net_buffers(without->net), net_n_buffer_elem(with->net),
+                 1e-6);
     assert_close("gradients", with->grads, without->grads, net_n_elem(with->net), 1e-4);
     free_group(with, 1);
     free_group(without, 1);
@@ -155,8 +175,9 @@ static void nobody(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(uneven),  cmocka_unit_test(three_ranks),     cmocka_unit_test(empty_rank),
-                                       cmocka_unit_test(recomputed), cmocka_unit_test(masked),       cmocka_unit_test(mask_is_absence),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(uneven),     cmocka_unit_test(three_ranks),
+                                       cmocka_unit_test(empty_rank), cmocka_unit_test(recomputed),
+                                       cmocka_unit_test(masked),     cmocka_unit_test(mask_is_absence),
                                        cmocka_unit_test(nobody)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

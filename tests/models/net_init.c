@@ -1,5 +1,5 @@
-/* Initial weights and drop-path: distributions of each family's rule, layouts there and back, draws that depend on
- * seed, peer and image only. */
+/* Initial weights and drop-path: distributions of each family's rule, layouts there and back, draws that
+ * depend on seed, peer and image only. */
 #include "models/ops/ref/ref.h"
 #include "tests/support/small_net.h"
 #include "tests/support/test.h"
@@ -94,7 +94,8 @@ static void distributions(void **state) {
 static void seeds(void **state) {
     (void)state;
     const struct model_spec spec = small_spec(MODEL_SWIN);
-    struct net *a = fresh(spec, 1, 0), *b = fresh(spec, 1, 0), *peer = fresh(spec, 1, 1), *seed = fresh(spec, 2, 0);
+    struct net *a = fresh(spec, 1, 0), *b = fresh(spec, 1, 0), *peer = fresh(spec, 1, 1),
+               *seed = fresh(spec, 2, 0);
     const size_t n_bytes = sizeof(float) * (size_t)net_n_elem(a);
     assert_memory_equal(net_params(a), net_params(b), n_bytes);
     assert_memory_not_equal(net_params(a), net_params(peer), n_bytes);
@@ -106,11 +107,13 @@ static void layouts(void **state) {
     (void)state;
     const struct model_spec spec = small_spec(MODEL_CONVNEXT);
     struct net *net = fresh(spec, 1, 0);
-    const char *const names[] = {"stem.0.weight", "stages.0.blocks.0.conv_dw.weight", "stages.0.blocks.0.mlp.fc1.weight"};
+    const char *const names[] = {"stem.0.weight", "stages.0.blocks.0.conv_dw.weight",
+                                 "stages.0.blocks.0.mlp.fc1.weight"};
     for (int k = 0; k < 3; k++) {
         const int32_t index = net_find_param(net, names[k]);
         const struct net_param *p = net_param(net, index);
-        float *host = malloc(sizeof(float) * (size_t)p->n_elem), *back = malloc(sizeof(float) * (size_t)p->n_elem);
+        float *host = malloc(sizeof(float) * (size_t)p->n_elem),
+              *back = malloc(sizeof(float) * (size_t)p->n_elem);
         for (int64_t i = 0; i < p->n_elem; i++) host[i] = (float)i;
         assert_ok(net_set(net, index, net_params(net), host));
         assert_ok(net_get(net, index, net_params(net), back));
@@ -118,7 +121,9 @@ static void layouts(void **state) {
         /* element (o=1, i=0, y=0, x=1) of the framework, or (1, 1) of a matrix */
         const int64_t side = p->n_dims == 4 ? p->shape[3] : 0, ins = p->shape[1];
         const float *ours = net_params(net) + p->offset;
-        const int64_t at = p->layout == PARAM_CONV_OHWI ? (side * side + 1) * ins : p->layout == PARAM_DEPTHWISE_HWC ? p->shape[0] + 1 : ins + 1;
+        const int64_t at = p->layout == PARAM_CONV_OHWI       ? (side * side + 1) * ins
+                           : p->layout == PARAM_DEPTHWISE_HWC ? p->shape[0] + 1
+                                                              : ins + 1;
         const int64_t theirs = p->n_dims == 4 ? ins * side * side + 1 : ins + 1;
         assert_true(ours[at] == (float)theirs);
         free(host), free(back);
@@ -128,69 +133,86 @@ static void layouts(void **state) {
 
 /* ---- drop-path ---- */
 
-/* With a zero classifier bias and identical images, images whose branches are all dropped have equal logits. What
- * matters is counted directly: two images in one pass differ only by their draws. */
-static void drop_path(void **state) {
-    (void)state;
+enum { N_SAME = 200 };
+static const size_t IMAGE_BYTES = sizeof(float) * SMALL_SIDE * SMALL_SIDE * 3;
+
+/* One stage of two blocks, drop-path 0 and `rate`. */
+static struct net *two_blocks(float rate) {
     struct model_spec spec = small_spec(MODEL_CONVNEXT);
     spec.n_stages = 1;
     spec.depths[0] = 2;
-    spec.drop_path = 0.25f; /* rates 0 and 0.25 */
-    struct net *net = small_net(&ops_ref, backend, &spec);
-    enum { N = 200 };
-    struct pass *pass = small_pass(net, N, PASS_TRAIN, false), *infer = small_pass(net, 1, PASS_INFER, false);
-    small_batch(net, pass, 1, 0);
-    const size_t image_bytes = sizeof(float) * SMALL_SIDE * SMALL_SIDE * 3;
-    for (int n = 1; n < N; n++) memcpy((char *)pass_input(pass) + (size_t)n * image_bytes, pass_input(pass), image_bytes);
-    memcpy(pass_input(infer), pass_input(pass), image_bytes);
-    uint32_t items[N];
-    for (uint32_t n = 0; n < N; n++) items[n] = 1000 + n;
-    struct forward_options options = {.rng = {.seed = 9, .step = 4}, .host_items = items};
-    assert_ok(pass_forward(pass, &options));
-    assert_ok(pass_forward(infer, &options));
+    spec.drop_path = rate;
+    return small_net(&ops_ref, backend, &spec);
+}
 
-    /* The second block's branch is 0 or 4/3 of what inference adds. */
+/* A training pass over n copies of one image: they differ by their draws only. */
+static struct pass *same_images(struct net *net, int32_t n) {
+    struct pass *pass = small_pass(net, n, PASS_TRAIN, false);
+    small_batch(net, pass, 1, 0);
+    for (int32_t i = 1; i < n; i++)
+        memcpy((char *)pass_input(pass) + (size_t)i * IMAGE_BYTES, pass_input(pass), IMAGE_BYTES);
+    return pass;
+}
+
+/* What the second block's branch adds to the first number of image n. */
+static double branch_of(struct pass *pass, int32_t n, int32_t batch) {
     enum dtype dtype;
     int64_t n_elem;
-    const float *x = pass_activation(pass, "stages.0.blocks.0", &dtype, &n_elem), *y = pass_activation(pass, "stages.0.blocks.1", &dtype, &n_elem);
-    const int64_t per_image = n_elem / N;
-    int n_dropped = 0;
-    uint8_t dropped[N];
-    double kept = 0;
-    for (int n = 0; n < N; n++) {
-        const double branch = (double)y[n * per_image] - (double)x[n * per_image];
-        dropped[n] = branch == 0;
-        n_dropped += dropped[n];
-        if (!dropped[n]) kept = branch;
-    }
-    assert_true(n_dropped > N / 4 - 25 && n_dropped < N / 4 + 25);
-    struct model_spec plain = spec;
-    plain.drop_path = 0;
-    struct net *whole = small_net(&ops_ref, backend, &plain);
-    struct pass *all = small_pass(whole, 1, PASS_TRAIN, false);
-    memcpy(pass_input(all), pass_input(pass), image_bytes);
-    assert_ok(pass_forward(all, &options));
-    const float *x1 = pass_activation(all, "stages.0.blocks.0", &dtype, &n_elem), *y1 = pass_activation(all, "stages.0.blocks.1", &dtype, &n_elem);
-    assert_true(fabs(kept / ((double)y1[0] - (double)x1[0]) - 4.0 / 3) < 1e-3);
-    assert_memory_equal(pass_logits(infer), pass_logits(all), sizeof(float) * SMALL_CLASSES); /* inference drops nothing */
+    const float *x = pass_activation(pass, "stages.0.blocks.0", &dtype, &n_elem);
+    const float *y = pass_activation(pass, "stages.0.blocks.1", &dtype, &n_elem);
+    const int64_t at = n * (n_elem / batch);
+    return (double)y[at] - (double)x[at];
+}
 
-    /* The draw belongs to the image, wherever in whatever batch it lies; another step draws anew. */
-    struct pass *part = small_pass(net, 3, PASS_TRAIN, false);
-    for (int n = 0; n < 3; n++) memcpy((char *)pass_input(part) + (size_t)n * image_bytes, pass_input(pass), image_bytes);
+/* The branch is 0 or 4/3 of what it is without drop-path; inference drops nothing. */
+static void drop_path(void **state) {
+    (void)state;
+    struct net *net = two_blocks(0.25f), *whole = two_blocks(0);
+    struct pass *pass = same_images(net, N_SAME), *all = same_images(whole, 1);
+    struct pass *infer = small_pass(net, 1, PASS_INFER, false);
+    memcpy(pass_input(infer), pass_input(pass), IMAGE_BYTES);
+    const struct forward_options options = {.rng = {.seed = 9, .step = 4}};
+    assert_ok(pass_forward(pass, &options));
+    assert_ok(pass_forward(all, &options));
+    assert_ok(pass_forward(infer, &options));
+    int n_dropped = 0;
+    for (int n = 0; n < N_SAME; n++) {
+        const double ratio = branch_of(pass, n, N_SAME) / branch_of(all, 0, 1);
+        n_dropped += ratio == 0;
+        assert_true(ratio == 0 || fabs(ratio - 4.0 / 3) < 1e-3);
+    }
+    assert_true(n_dropped > N_SAME / 4 - 25 && n_dropped < N_SAME / 4 + 25);
+    assert_memory_equal(pass_logits(infer), pass_logits(all), sizeof(float) * SMALL_CLASSES);
+    pass_free(pass), pass_free(infer), pass_free(all);
+    net_free(net), net_free(whole);
+}
+
+/* The draw belongs to the image, wherever in whatever batch it lies; another step draws anew. */
+static void drop_path_of_an_image(void **state) {
+    (void)state;
+    struct net *net = two_blocks(0.25f);
+    struct pass *pass = same_images(net, N_SAME), *part = same_images(net, 3);
+    uint32_t items[N_SAME];
+    for (uint32_t n = 0; n < N_SAME; n++) items[n] = 1000 + n;
     const uint32_t some[3] = {1000 + 17, 1000 + 3, 1000 + 111};
+    struct forward_options options = {.rng = {.seed = 9, .step = 4}, .host_items = items};
+    assert_ok(pass_forward(pass, &options));
     options.host_items = some;
     assert_ok(pass_forward(part, &options));
     for (int n = 0; n < 3; n++)
-        assert_memory_equal(pass_logits(part) + n * SMALL_CLASSES, pass_logits(pass) + (some[n] - 1000) * SMALL_CLASSES,
+        assert_memory_equal(pass_logits(part) + n * SMALL_CLASSES,
+                            pass_logits(pass) + (some[n] - 1000) * SMALL_CLASSES,
                             sizeof(float) * SMALL_CLASSES);
+    bool dropped[N_SAME];
+    for (int n = 0; n < N_SAME; n++) dropped[n] = branch_of(pass, n, N_SAME) == 0;
     options.host_items = items;
     options.rng.step = 5;
     assert_ok(pass_forward(pass, &options));
     int n_changed = 0;
-    for (int n = 0; n < N; n++) n_changed += dropped[n] != (y[n * per_image] == x[n * per_image]);
+    for (int n = 0; n < N_SAME; n++) n_changed += dropped[n] != (branch_of(pass, n, N_SAME) == 0);
     assert_true(n_changed > 20);
-    pass_free(pass), pass_free(infer), pass_free(all), pass_free(part);
-    net_free(net), net_free(whole);
+    pass_free(pass), pass_free(part);
+    net_free(net);
 }
 
 /* Dropout before the classifier: backward passes the gradient of kept features only, scaled. */
@@ -213,8 +235,12 @@ static void dropout(void **state) {
 
 int main(void) {
     assert_ok(ref_backend_open(&backend));
-    const struct CMUnitTest tests[] = {cmocka_unit_test(distributions), cmocka_unit_test(seeds), cmocka_unit_test(layouts),
-                                       cmocka_unit_test(drop_path), cmocka_unit_test(dropout)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(distributions),
+                                       cmocka_unit_test(seeds),
+                                       cmocka_unit_test(layouts),
+                                       cmocka_unit_test(drop_path),
+                                       cmocka_unit_test(drop_path_of_an_image),
+                                       cmocka_unit_test(dropout)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     ref_backend_close(backend);
     return failed;

@@ -1,6 +1,6 @@
-/* The memory plan: tensors that live at the same time never overlap, nothing depends on what the arena held before,
- * the predicted bytes are the bytes asked for, steps ask for no memory, and recomputation saves some without changing
- * a result. */
+/* The memory plan: tensors that live at the same time never overlap, nothing depends on what the arena held
+ * before, the predicted bytes are the bytes asked for, steps ask for no memory, and recomputation saves some
+ * without changing a result. */
 #include "models/net_internal.h"
 #include "models/ops/ref/ref.h"
 #include "tests/support/small_net.h"
@@ -18,7 +18,9 @@ static status_t counting_alloc(struct backend *be, size_t n_bytes, void **out) {
     return ops_ref.alloc(be, n_bytes, out);
 }
 
-static bool alive_together(const struct tensor *a, const struct tensor *b) { return a->begin <= b->end && b->begin <= a->end; }
+static bool alive_together(const struct tensor *a, const struct tensor *b) {
+    return a->begin <= b->end && b->begin <= a->end;
+}
 
 static void check_overlap(const struct program *p) {
     for (int32_t i = 0; i < p->n_tensors; i++) {
@@ -39,7 +41,8 @@ static void check_overlap(const struct program *p) {
     }
 }
 
-static float *run(enum model_family family, enum pass_mode mode, bool recompute, int filling, size_t *arena_bytes) {
+static float *run(enum model_family family, enum pass_mode mode, bool recompute, int filling,
+                  size_t *arena_bytes) {
     struct ops ops = ops_ref;
     ops.alloc = counting_alloc;
     struct model_spec spec = small_spec(family);
@@ -81,22 +84,30 @@ static int64_t n_grads(enum model_family family) {
 static void check_family(enum model_family family) {
     size_t plain_bytes, recompute_bytes, infer_bytes, same;
     const size_t n_bytes = sizeof(float) * (size_t)n_grads(family);
-    float *plain = run(family, PASS_TRAIN, false, 0, &plain_bytes), *nan = run(family, PASS_TRAIN, false, 0xff, &same);
+    float *plain = run(family, PASS_TRAIN, false, 0, &plain_bytes),
+          *nan = run(family, PASS_TRAIN, false, 0xff, &same);
     assert_int_equal(plain_bytes, same);
     assert_memory_equal(plain, nan, n_bytes);
     float *again = run(family, PASS_TRAIN, true, 0xff, &recompute_bytes);
     assert_memory_equal(plain, again, n_bytes);
     assert_true(recompute_bytes < plain_bytes);
-    float *logits = run(family, PASS_INFER, false, 0, &infer_bytes), *logits_nan = run(family, PASS_INFER, false, 0xff, &same);
+    float *logits = run(family, PASS_INFER, false, 0, &infer_bytes),
+          *logits_nan = run(family, PASS_INFER, false, 0xff, &same);
     assert_memory_equal(logits, logits_nan, sizeof(float) * 2 * SMALL_CLASSES);
     assert_true(infer_bytes < recompute_bytes);
     for (int i = 0; i < 2 * SMALL_CLASSES; i++) assert_true(logits[i] == logits[i] && logits[i] != 0);
     free(plain), free(nan), free(again), free(logits), free(logits_nan);
 }
 
-static void convnext(void **state) { (void)state, check_family(MODEL_CONVNEXT); }
-static void swin(void **state) { (void)state, check_family(MODEL_SWIN); }
-static void mobilenetv2(void **state) { (void)state, check_family(MODEL_MOBILENETV2); }
+static void convnext(void **state) {
+    (void)state, check_family(MODEL_CONVNEXT);
+}
+static void swin(void **state) {
+    (void)state, check_family(MODEL_SWIN);
+}
+static void mobilenetv2(void **state) {
+    (void)state, check_family(MODEL_MOBILENETV2);
+}
 
 /* The plan itself on random lifetimes: valid, and not far from the bound no plan can beat. */
 static void random_plans(void **state) {
@@ -107,8 +118,10 @@ static void random_plans(void **state) {
         struct rng rng = rng_start((struct rng_key){.purpose = RNG_TEST, .item = trial});
         for (int32_t i = 0; i < N; i++) {
             const int32_t begin = (int32_t)rng_below(&rng, 40);
-            p.tensors[i] = (struct tensor){.n_bytes = rng_below(&rng, 5000), .begin = begin,
-                                           .end = begin + (int32_t)rng_below(&rng, 12), .root = i};
+            p.tensors[i] = (struct tensor){.n_bytes = rng_below(&rng, 5000),
+                                           .begin = begin,
+                                           .end = begin + (int32_t)rng_below(&rng, 12),
+                                           .root = i};
         }
         assert_ok(plan_memory(p.tensors, N, &p.n_bytes));
         check_overlap(&p);
@@ -126,8 +139,8 @@ static void random_plans(void **state) {
 
 int main(void) {
     assert_ok(ref_backend_open(&backend));
-    const struct CMUnitTest tests[] = {cmocka_unit_test(random_plans), cmocka_unit_test(convnext), cmocka_unit_test(swin),
-                                       cmocka_unit_test(mobilenetv2)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(random_plans), cmocka_unit_test(convnext),
+                                       cmocka_unit_test(swin), cmocka_unit_test(mobilenetv2)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     ref_backend_close(backend);
     return failed;

@@ -1,5 +1,6 @@
-/* The presets against timm's and torchvision's tables (golden/presets): every parameter's name and shape in order,
- * numbers of parameters and multiplications, timm's layer numbers; names with tags, old names, wrong names. */
+/* The presets against timm's and torchvision's tables (golden/presets): every parameter's name and shape in
+ * order, numbers of parameters and multiplications, timm's layer numbers; names with tags, old names, wrong
+ * names. */
 #include "models/net.h"
 #include "models/ops/ref/ref.h"
 #include "tests/support/test.h"
@@ -35,7 +36,9 @@ static status_t no_alloc(struct backend *be, size_t n_bytes, void **out) {
     *out = (void *)(uintptr_t)256;
     return STATUS_OK;
 }
-static void no_release(struct backend *be, void *p) { (void)be, (void)p; }
+static void no_release(struct backend *be, void *p) {
+    (void)be, (void)p;
+}
 
 static struct net *open_preset(const char *name) {
     static struct ops ops;
@@ -74,7 +77,8 @@ static void check_names(const char *preset, const char *table) {
 static void names(void **state) {
     (void)state;
     check_names("convnext_xlarge.fb_in22k_ft_in1k_384", "convnext_xlarge.fb_in22k_ft_in1k_384");
-    check_names("swin_large_patch4_window12_384.ms_in22k_ft_in1k", "swin_large_patch4_window12_384.ms_in22k_ft_in1k");
+    check_names("swin_large_patch4_window12_384.ms_in22k_ft_in1k",
+                "swin_large_patch4_window12_384.ms_in22k_ft_in1k");
     check_names("mobilenet_v2", "torchvision_mobilenet_v2");
 }
 
@@ -89,7 +93,8 @@ static void check_layers(const char *preset) {
         assert_int_equal(sscanf(line, "%127s %d", name, &layer), 2);
         int32_t index = net_find_param(net, name);
         assert_true(index >= 0);
-        if (net_param(net, index)->layer != layer) fail_msg("%s: layer %d, timm has %d", name, net_param(net, index)->layer, layer);
+        if (net_param(net, index)->layer != layer)
+            fail_msg("%s: layer %d, timm has %d", name, net_param(net, index)->layer, layer);
         float weight_decay;
         assert_int_equal(sscanf(line, "%*s %*d %*f %f", &weight_decay), 1);
         const struct net_param *p = net_param(net, index);
@@ -113,15 +118,17 @@ static void sizes(void **state) {
     int side, n = 0;
     long long parameters, buffers, macs;
     for (; fgets(line, sizeof line, file); n++) {
-        assert_int_equal(sscanf(line, "%127s %d %lld %lld %*d %*d %*d %lld", name, &side, &parameters, &buffers, &macs), 5);
+        assert_int_equal(
+            sscanf(line, "%127s %d %lld %lld %*d %*d %*d %lld", name, &side, &parameters, &buffers, &macs),
+            5);
         struct model_spec spec;
         struct model_cost cost;
         int32_t preset_side;
         assert_ok(model_spec_preset(name, &spec, &preset_side));
         assert_ok(model_cost(&spec, 1, side, side, DTYPE_F32, &cost));
         if (cost.n_params != parameters || cost.macs != macs)
-            fail_msg("%s at %d: %lld parameters, %lld MACs; expected %lld, %lld", name, side, (long long)cost.n_params,
-                     (long long)cost.macs, parameters, macs);
+            fail_msg("%s at %d: %lld parameters, %lld MACs; expected %lld, %lld", name, side,
+                     (long long)cost.n_params, (long long)cost.macs, parameters, macs);
         /* torchvision keeps a counter of batches in each of 52 norms as well */
         assert_int_equal(cost.n_buffers, buffers - (buffers ? 52 : 0));
         assert_true(cost.activation_bytes_infer < cost.activation_bytes_train_recompute);
@@ -154,7 +161,8 @@ static void tags(void **state) {
     struct model_spec spec;
     int32_t side;
     assert_fails(model_spec_preset("convnext_tny", &spec, &side), STATUS_BAD_CONFIG, "convnext_tiny");
-    assert_fails(model_spec_preset("swin_tiny_patch4_window7_225", &spec, &side), STATUS_BAD_CONFIG, "swin_tiny_patch4_window7_224");
+    assert_fails(model_spec_preset("swin_tiny_patch4_window7_225", &spec, &side), STATUS_BAD_CONFIG,
+                 "swin_tiny_patch4_window7_224");
     assert_fails(model_spec_preset("convnext_tiny_hnf", &spec, &side), STATUS_BAD_CONFIG, "convnext_tiny");
     assert_fails(model_spec_preset("", &spec, &side), STATUS_BAD_CONFIG, "did you mean");
     for (int i = 0; model_spec_preset_name(i); i++) {
@@ -179,7 +187,8 @@ static void bad_shapes(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(names),  cmocka_unit_test(layers), cmocka_unit_test(sizes),
-                                       cmocka_unit_test(tags),   cmocka_unit_test(bad_shapes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(names), cmocka_unit_test(layers),
+                                       cmocka_unit_test(sizes), cmocka_unit_test(tags),
+                                       cmocka_unit_test(bad_shapes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

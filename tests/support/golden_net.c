@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static int by_name(const void *a, const void *b) { return strcmp(a, b); }
+static int by_name(const void *a, const void *b) {
+    return strcmp(a, b);
+}
 
 int golden_net_list(char paths[64][512]) {
     const char *golden = getenv("GOLDEN");
@@ -60,7 +62,9 @@ static void read_spec(struct golden_net *c) {
     json_t *config = json_object_get(c->about, "config");
     assert_non_null(family);
     struct model_spec *spec = &c->spec;
-    *spec = model_spec_default(strcmp(family, "convnext") == 0 ? MODEL_CONVNEXT : strcmp(family, "swin") == 0 ? MODEL_SWIN : MODEL_MOBILENETV2);
+    *spec = model_spec_default(strcmp(family, "convnext") == 0 ? MODEL_CONVNEXT
+                               : strcmp(family, "swin") == 0   ? MODEL_SWIN
+                                                               : MODEL_MOBILENETV2);
     spec->n_classes = (int32_t)golden_net_number(c, "classes");
     spec->drop_path = spec->dropout = 0;
     if (spec->family != MODEL_MOBILENETV2) spec->n_stages = read_list(config, "depths", spec->depths);
@@ -91,7 +95,8 @@ static void load_weights(struct golden_net *c, const char *path) {
     assert_ok(net_refresh_shadow(c->net));
 }
 
-void golden_net_open(struct golden_net *c, const char *folder, struct golden_backend backend, enum dtype precision) {
+void golden_net_open(struct golden_net *c, const char *folder, struct golden_backend backend,
+                     enum dtype precision) {
     char path[640];
     memset(c, 0, sizeof *c);
     snprintf(c->name, sizeof c->name, "%.60s", strrchr(folder, '/') + 1);
@@ -129,7 +134,8 @@ float *golden_net_expected(const struct golden_net *c, const char *name, int64_t
     const struct safetensor *t = safetensors_find(c->expected, name);
     if (!t) return NULL;
     if (t->n_elem != n_elem)
-        fail_msg("%s: %s has %lld elements, %lld computed", c->name, name, (long long)t->n_elem, (long long)n_elem);
+        fail_msg("%s: %s has %lld elements, %lld computed", c->name, name, (long long)t->n_elem,
+                 (long long)n_elem);
     float *out = malloc(sizeof(float) * (size_t)n_elem);
     assert_non_null(out);
     assert_ok(safetensor_read_f32(c->expected, t, out));
@@ -192,9 +198,15 @@ double golden_net_step(struct golden_net *c, struct pass *pass, bool backward) {
     assert_ok(ops->alloc(be, sizeof(double), &loss));
     assert_ok(ops->copy_in(be, labels, c->labels, sizeof(int32_t) * (size_t)c->batch));
     assert_ok(ops->fill_zero(be, loss, sizeof(double)));
-    assert_ok(ops->cross_entropy(be, &(struct cross_entropy){.n = c->batch, .k = c->spec.n_classes,
-        .smoothing = (float)golden_net_number(c, "smoothing"), .logits = pass_logits(pass), .labels = labels,
-        .scale = 1.0f / (float)c->batch, .dlogits = pass_dlogits(pass), .loss_sum = loss}));
+    assert_ok(
+        ops->cross_entropy(be, &(struct cross_entropy){.n = c->batch,
+                                                       .k = c->spec.n_classes,
+                                                       .smoothing = (float)golden_net_number(c, "smoothing"),
+                                                       .logits = pass_logits(pass),
+                                                       .labels = labels,
+                                                       .scale = 1.0f / (float)c->batch,
+                                                       .dlogits = pass_dlogits(pass),
+                                                       .loss_sum = loss}));
     double sum;
     assert_ok(ops->copy_out(be, &sum, loss, sizeof sum));
     ops->release(be, labels);

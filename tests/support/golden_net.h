@@ -13,9 +13,9 @@ struct golden_net {
     struct safetensors *expected;
     struct model_spec spec;
     int32_t batch, height, width;
-    bool train;          /* batch norm by the batch's statistics */
-    float *images;       /* (N,H,W,3) */
-    int32_t *labels;     /* (N) */
+    bool train;      /* batch norm by the batch's statistics */
+    float *images;   /* (N,H,W,3) */
+    int32_t *labels; /* (N) */
     struct net *net;
 };
 
@@ -25,16 +25,17 @@ struct golden_backend {
     struct backend *be;
 };
 
-/* Folders in $GOLDEN/nets (default tests/golden/nets) in order of their names; at most 64. Returns their number. Where GOLDEN is set
- * and has no networks, the test is skipped (exit 77). */
+/* Folders in $GOLDEN/nets (default tests/golden/nets) in order of their names; at most 64. Returns their
+ * number. Where GOLDEN is set and has no networks, the test is skipped (exit 77). */
 int golden_net_list(char paths[64][512]);
 
 /* Open a case; ends the test on failure. */
-void golden_net_open(struct golden_net *c, const char *folder, struct golden_backend backend, enum dtype precision);
+void golden_net_open(struct golden_net *c, const char *folder, struct golden_backend backend,
+                     enum dtype precision);
 void golden_net_close(struct golden_net *c);
 
-double golden_net_number(const struct golden_net *c, const char *key);     /* of case.json */
-double golden_net_allowed(const struct golden_net *c, const char *kind);   /* case.json's allowed[kind] */
+double golden_net_number(const struct golden_net *c, const char *key);   /* of case.json */
+double golden_net_allowed(const struct golden_net *c, const char *kind); /* case.json's allowed[kind] */
 
 /* The expected tensor `name` in fp32 (malloc), n_elem checked; NULL where the case has none. */
 float *golden_net_expected(const struct golden_net *c, const char *name, int64_t n_elem);

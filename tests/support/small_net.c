@@ -32,7 +32,8 @@ struct net *small_net(const struct ops *ops, struct backend *be, const struct mo
         assert_non_null(host);
         const double scale = p->n_dims > 1 ? 1.5 / (double)(p->fan_in ? p->fan_in : 1) : 0.3;
         const double centre = p->n_dims == 1 && !strstr(p->name, "bias") && !strstr(p->name, "mean") ? 1 : 0;
-        for (int64_t k = 0; k < p->n_elem; k++) host[k] = (float)(centre + scale * (2 * rng_double(&rng) - 1));
+        for (int64_t k = 0; k < p->n_elem; k++)
+            host[k] = (float)(centre + scale * (2 * rng_double(&rng) - 1));
         assert_ok(net_set(net, i, p->is_buffer ? net_buffers(net) : net_params(net), host));
         free(host);
     }
@@ -68,7 +69,10 @@ float *small_take_grads(struct net *net) {
 
 struct pass *small_pass(struct net *net, int32_t batch, enum pass_mode mode, bool recompute) {
     struct pass *pass;
-    assert_ok(pass_new(net, &(struct pass_options){.batch = batch, .height = SMALL_SIDE, .width = SMALL_SIDE, .mode = mode,
-                                                   .recompute = recompute}, &pass));
+    assert_ok(pass_new(
+        net,
+        &(struct pass_options){
+            .batch = batch, .height = SMALL_SIDE, .width = SMALL_SIDE, .mode = mode, .recompute = recompute},
+        &pass));
     return pass;
 }

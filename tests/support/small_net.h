@@ -6,7 +6,8 @@
 
 enum { SMALL_SIDE = 32, SMALL_CLASSES = 5 };
 
-/* ConvNeXt of three stages, Swin of two with shifted and clipped windows, MobileNet-V2 of width 0.1; no drop-path. */
+/* ConvNeXt of three stages, Swin of two with shifted and clipped windows, MobileNet-V2 of width 0.1; no
+ * drop-path. */
 struct model_spec small_spec(enum model_family family);
 
 /* A net of this shape for SMALL_SIDE x SMALL_SIDE with generic weights (no zeros, no ones). */
