@@ -1,11 +1,8 @@
 /* marrs_dist [train]: every stage of a configuration that is not done yet. */
 #include "launcher/commands.h"
 #include "launcher/config.h"
-#include "launcher/place_world.h"
-#include "launcher/run_folder.h"
-#include "launcher/topology.h"
+#include "launcher/run_session.h"
 
-#include "comm/comm.h"
 #include "common/log.h"
 #include "training/run.h"
 
@@ -54,71 +51,13 @@ static status_t parse(int argc, char **argv, struct train_options *o) {
     return STATUS_OK;
 }
 
-/* The device that the configuration asks for. */
-static status_t check_device(const struct settings *settings) {
-    CHECK(settings->device == DEVICE_AUTO || settings->device == DEVICE_CPU, STATUS_MISSING,
-          "device: this build has no CUDA backend; use device=cpu, or device=auto to take what there is");
-    if (settings->device == DEVICE_AUTO) log_global(LOG_INFO, "device auto: the CPU, this build has no CUDA backend");
-    return STATUS_OK;
-}
-
-static enum dtype choose_precision(const struct settings *settings) {
-    if (settings->precision != PRECISION_BF16) return DTYPE_F32;
-    if (!cpu_has_bf16())
-        log_global(LOG_WARNING, "precision bf16: this CPU has no bf16 arithmetic, expect it to be slower than fp32");
-    return DTYPE_BF16;
-}
-
-/* Decoding threads: the cores of this rank but one. */
-static status_t choose_workers(const struct launch_context *context, const struct settings *settings, int32_t *out) {
-    *out = (int32_t)settings->data.workers;
-    if (*out > 0) return STATUS_OK;
-    struct topology topology;
-    TRY(topology_find(&topology));
-    const int cores = topology.n_cores / (context->n_local_ranks > 0 ? context->n_local_ranks : 1);
-    *out = cores > 2 ? cores - 1 : 1;
-    return STATUS_OK;
-}
-
-static status_t run_all(struct launch_context *context, const struct settings *settings,
-                        const struct placement *placement, struct backend *be) {
-    struct comm_membership members[SETTINGS_MAX_PEERS];
-    for (int p = 0; p < settings->n_peers; p++)
-        members[p] = (struct comm_membership){
-            .name = settings->peers[p].name, .ranks = placement->group[p], .n_ranks = placement->group_size[p]};
-    struct run_options options = {.settings = settings,
-                                  .world = context->world,
-                                  .members = members,
-                                  .ops = &ops_cpu,
-                                  .be = be,
-                                  .precision = choose_precision(settings),
-                                  .stop = &stop_wanted};
-    TRY(choose_workers(context, settings, &options.n_workers));
-    struct run *run;
-    TRY(run_open(&options, &run));
-    const status_t status = run_stages(run);
-    run_close(run);
-    return status;
-}
-
 static status_t train(struct launch_context *context, const struct settings *settings) {
-    struct placement placement = {.n_peers = 0};
-    struct backend *be = NULL;
-    status_t status;
-    comm_set_deadline(context->world, settings->comm.startup_deadline_s);
-    TRY_TO(done, check_device(settings));
-    TRY_TO(done, ops_check(&ops_cpu));
-    TRY_TO(done, place_world(context, settings, &placement));
-    TRY_TO(done, place_world_print(context, settings, &placement, stdout));
-    if (context->rank == 0) TRY_TO(done, run_folder_prepare(settings));
-    TRY_TO(done, comm_barrier(context->world));
-    TRY_TO(done, cpu_backend_open(0, &be));
-    comm_set_deadline(context->world, settings->comm.deadline_s);
+    struct run_session session;
+    TRY(run_session_open(context, settings, &(struct run_session_options){.prepare_folder = true, .stop = &stop_wanted}, &session));
     catch_signals();
-    status = run_all(context, settings, &placement, be);
-done:
-    cpu_backend_close(be);
-    placement_free(&placement);
+    status_t status = run_stages(session.run);
+    if (status == STATUS_OK) status = run_session_print_results(&session, stdout);
+    run_session_close(&session);
     return status;
 }
 

@@ -13,6 +13,20 @@ const struct command commands[] = {
      .run = cmd_train,
      .options = "A run goes on where its directory stops. SIGUSR1, SIGUSR2, SIGTERM or SIGINT: finish the step, write a\n"
                 "checkpoint, exit with 75. Keys: marrs_dist config --help.\n"},
+    {.name = "evaluate",
+     .usage = "evaluate RUN",
+     .help = "accuracies of a run's models on validation and unlabelled target images",
+     .needs_mpi = COMMAND_MPI_ALWAYS,
+     .run = cmd_evaluate},
+    {.name = "predict",
+     .usage = "predict RUN (--shard FILE... | --images DIR) [--model NAME] --out CSV",
+     .help = "answer for images: one row id,label,name,confidence each",
+     .needs_mpi = COMMAND_MPI_ALWAYS,
+     .run = cmd_predict,
+     .options = "  --shard FILE...  shards (marrs_dist pack makes them)\n"
+                "  --images DIR     every .jpg, .jpeg, .png and .webp under a folder\n"
+                "  --model NAME     student (default), ensemble, or a peer by its name\n"
+                "  --out CSV        where the answers go; replaced as a whole\n"},
     {.name = "plan",
      .usage = "plan [CONFIG] [key=value ...] [--nodes N --gpus-per-node M | --nodes N --ranks-per-node M]",
      .help = "show which ranks serve which peer",

@@ -53,6 +53,8 @@ status_t command_unknown_option(const char *command, const char *word, const cha
 status_t cmd_config(struct launch_context *context, int argc, char **argv);
 status_t cmd_export(struct launch_context *context, int argc, char **argv);
 status_t cmd_train(struct launch_context *context, int argc, char **argv);
+status_t cmd_evaluate(struct launch_context *context, int argc, char **argv);
+status_t cmd_predict(struct launch_context *context, int argc, char **argv);
 status_t cmd_plan(struct launch_context *context, int argc, char **argv);
 status_t cmd_pack(struct launch_context *context, int argc, char **argv);
 status_t cmd_inspect(struct launch_context *context, int argc, char **argv);

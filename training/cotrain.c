@@ -10,6 +10,7 @@
 #include "training/cotrain_log.h"
 #include "training/predict.h"
 #include "training/schedule.h"
+#include "training/teachers.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -520,6 +521,7 @@ static status_t run_phases(struct cotrain *c) {
     }
     TRY(run_steps(c, n_done, c->n_steps));
     TRY(keep_models(c));
+    if (c->run->writes) teachers_forget(c->run);
     return evaluate(c, "cotrained");
 }
 

@@ -9,6 +9,7 @@
 #include "training/distil_step.h"
 #include "training/predict.h"
 #include "training/schedule.h"
+#include "training/student.h"
 #include "training/teachers.h"
 
 #include <math.h>
@@ -33,7 +34,7 @@ struct distil {
     struct weights_copy best;
     int64_t best_step;
     double best_accuracy;
-    struct view_spec train_view, eval_view;
+    struct student_shape shape;
     struct loader *loader;
     struct progress progress;
     uint8_t *kept;   /* (N_u local) host */
@@ -42,36 +43,12 @@ struct distil {
     bool stop;
 };
 
-static int32_t image_side(const struct distil_settings *s) {
-    if (s->student.image > 0) return (int32_t)s->student.image;
-    struct model_spec spec;
-    int32_t side = 224;
-    if (s->student.model.preset[0] && model_spec_preset(s->student.model.preset, &spec, &side) != STATUS_OK) side = 224;
-    return side;
-}
-
-static status_t describe_views(struct distil *d) {
-    const struct student_settings *s = &d->settings->student;
-    const int32_t side = image_side(d->settings);
-    d->train_view = view_spec_default(VIEW_STUDENT_TRAIN, side);
-    d->eval_view = view_spec_default(VIEW_STUDENT_EVAL, side);
-    if (s->resize > 0) d->train_view.resize_side = d->eval_view.resize_side = (int32_t)s->resize;
-    d->train_view.flip = s->flip;
-    TRY(view_spec_check(&d->train_view));
-    return view_spec_check(&d->eval_view);
-}
-
 /* The student's net: its shape and weights, a fresh classifier. */
 static status_t open_net(struct distil *d) {
     const struct student_settings *s = &d->settings->student;
     const uint64_t seed = (uint64_t)d->run->settings->seed;
-    struct model_spec spec = s->model.spec;
-    spec.n_classes = d->run->data.n_classes;
-    spec.head_bias = true;
-    spec.dropout = (float)s->dropout;
-    TRY(model_spec_check(&spec));
-    const int32_t side = d->train_view.size;
-    TRY(net_new(d->run->ops, d->run->be, &spec, side, side, d->run->precision, &d->net));
+    const int32_t side = d->shape.train_view.size;
+    TRY(net_new(d->run->ops, d->run->be, &d->shape.spec, side, side, d->run->precision, &d->net));
     TRY(net_init(d->net, seed, 255));
     if (!s->weights[0]) return STATUS_OK;
     TRY(weights_load(d->net, s->weights, WEIGHTS_HEAD_SKIP, NULL));
@@ -96,8 +73,8 @@ static status_t open_student(struct distil *d) {
                                             .bucket_bytes = (size_t)(s->comm.bucket_mb * 1048576.0),
                                             .sharded = s->comm.shard_optimizer};
     struct distil_student_options o = {.joint = d->settings->batch_norm == BATCH_NORM_JOINT,
-                                       .height = d->train_view.size,
-                                       .width = d->train_view.size,
+                                       .height = d->shape.train_view.size,
+                                       .width = d->shape.train_view.size,
                                        .recompute = s->recompute == RECOMPUTE_BLOCKS,
                                        .weight = {(float)d->settings->weight_source, (float)d->settings->weight_labelled,
                                                   (float)d->settings->weight_unlabelled},
@@ -122,7 +99,7 @@ static status_t open_loader(struct distil *d, int64_t first_step) {
                                             .batch = (uint32_t)batch_of(d, i),
                                             .id = (uint8_t)i};
         parts[i] = (struct loader_part){.stream = i,
-                                        .view = d->train_view,
+                                        .view = d->shape.train_view,
                                         .peer = 255,
                                         .part = comm_rank(d->run->world),
                                         .n_parts = comm_size(d->run->world)};
@@ -158,7 +135,7 @@ static status_t teach(struct distil *d, const struct loader_output *in) {
 }
 
 static status_t copy_batch(struct distil *d, const struct loader_batch *batch) {
-    const size_t side = (size_t)d->train_view.size, row_bytes = side * side * 3 * dtype_bytes(d->run->precision);
+    const size_t side = (size_t)d->shape.train_view.size, row_bytes = side * side * 3 * dtype_bytes(d->run->precision);
     for (int i = 0; i < DISTIL_N_INPUTS; i++) {
         const struct loader_output *in = &batch->parts[i];
         if (in->n == 0) continue;
@@ -235,7 +212,7 @@ static status_t one_step(struct distil *d, int64_t step, struct distil_report *r
 static status_t predict(struct distil *d, const struct split *split, float **probabilities) {
     *probabilities = memory_zeroed(split->n * (size_t)d->run->data.n_classes, sizeof **probabilities);
     CHECK(*probabilities, STATUS_NO_MEMORY, "out of memory for the student's predictions");
-    return predictor_run(d->predictor, d->run->world, split, &d->eval_view, *probabilities);
+    return predictor_run(d->predictor, d->run->world, split, &d->shape.eval_view, *probabilities);
 }
 
 static status_t validate(struct distil *d, int64_t step) {
@@ -308,21 +285,11 @@ static status_t run_steps(struct distil *d, int64_t first_step) {
     return STATUS_OK;
 }
 
-static status_t note_split(struct distil *d, const struct split *split, const char *list) {
+static status_t note_split(struct distil *d, const struct split *split) {
     float *probabilities;
     struct run *run = d->run;
-    const status_t status = predict(d, split, &probabilities);
-    if (status == STATUS_OK && run->writes)
-        results_accuracy(run->results, "student", "student", list, accuracy(probabilities, split, run->data.n_classes));
-    if (status == STATUS_OK && run->writes && split == &run->data.unlabelled) {
-        const size_t k = (size_t)run->data.n_classes;
-        int64_t *confusion = memory_zeroed(k * k, sizeof *confusion);
-        if (confusion) {
-            count_confusion(probabilities, split, run->data.n_classes, confusion);
-            results_confusion(run->results, "student", run->data.n_classes, confusion);
-        }
-        free(confusion);
-    }
+    status_t status = predict(d, split, &probabilities);
+    if (status == STATUS_OK && run->writes) status = note_model_probabilities(run, split, "student", "student", probabilities);
     free(probabilities);
     return status;
 }
@@ -330,10 +297,8 @@ static status_t note_split(struct distil *d, const struct split *split, const ch
 static status_t finish(struct distil *d) {
     progress_clear(&d->progress);
     if (d->best_step >= 0) TRY(weights_copy_put(d->net, &d->best));
-    TRY(note_split(d, &d->run->data.validation, "validation"));
-    TRY(note_split(d, &d->run->data.unlabelled, "unlabelled"));
-    if (d->run->data.overlap && d->run->data.unlabelled_only.n > 0)
-        TRY(note_split(d, &d->run->data.unlabelled_only, "unlabelled_without_validation"));
+    TRY(note_split(d, &d->run->data.validation));
+    TRY(note_split(d, &d->run->data.unlabelled));
     if (!d->run->writes) return STATUS_OK;
     log_global(LOG_INFO, "student: %.2f %% on validation, %.2f %% on unlabelled target images",
                results_get_accuracy(d->run->results, "student", "student", "validation"),
@@ -346,14 +311,14 @@ static status_t finish(struct distil *d) {
 }
 
 static status_t open_all(struct distil *d) {
-    TRY(describe_views(d));
+    TRY(student_describe(d->run, &d->shape));
     TRY(teachers_open(d->run, d->settings->tau, d->settings->temperature, &d->teachers));
     size_t kept = 0;
     for (size_t i = 0; i < d->teachers.n; i++) kept += d->teachers.kept[i];
     log_global(LOG_INFO, "the teachers agree and are sure on %zu of %zu unlabelled images", kept, d->teachers.n);
     TRY(open_net(d));
     TRY(open_student(d));
-    TRY(predictor_new(d->run, d->net, d->eval_view.size, &d->predictor));
+    TRY(predictor_new(d->run, d->net, d->shape.eval_view.size, &d->predictor));
     return weights_copy_new(d->net, &d->best);
 }
 

@@ -45,23 +45,23 @@ static status_t note_without_validation(struct run *run, const char *phase, cons
     return STATUS_OK;
 }
 
-static status_t note_model(struct run *run, const struct split *split, const char *phase, const char *model,
-                           const char *list, const float *probabilities) {
+status_t note_model_probabilities(struct run *run, const struct split *split, const char *phase, const char *model,
+                                  const float *probabilities) {
+    const char *list = split == &run->data.unlabelled ? "unlabelled" : "validation";
     TRY(note(run, split, phase, model, list, probabilities));
     return split == &run->data.unlabelled ? note_without_validation(run, phase, model, probabilities) : STATUS_OK;
 }
 
 status_t note_probabilities(struct run *run, const struct split *split, const char *phase, const float *all) {
-    const char *list = split == &run->data.unlabelled ? "unlabelled" : "validation";
     const size_t n = split->n * (size_t)run->data.n_classes;
     for (int32_t p = 0; p < run->n_peers; p++)
-        TRY(note_model(run, split, phase, run->peers[p].settings->name, list, all + (size_t)p * n));
+        TRY(note_model_probabilities(run, split, phase, run->peers[p].settings->name, all + (size_t)p * n));
     if (run->n_peers < 2) return STATUS_OK;
     float *sum = memory_zeroed(n, sizeof *sum);
     CHECK(sum, STATUS_NO_MEMORY, "out of memory for %zu predictions", split->n);
     for (int32_t p = 0; p < run->n_peers; p++)
         for (size_t i = 0; i < n; i++) sum[i] += all[(size_t)p * n + i];
-    const status_t status = note_model(run, split, phase, "ensemble", list, sum);
+    const status_t status = note_model_probabilities(run, split, phase, "ensemble", sum);
     free(sum);
     return status;
 }

@@ -175,12 +175,8 @@ static void close_backbone(struct backbone *b) {
 
 static status_t open_backbone(const struct run *run, const struct run_peer *peer, struct backbone *out) {
     struct backbone b = {.precision = feature_precision(run)};
-    struct model_spec spec = peer->spec;
-    spec.n_classes = 0;
     status_t status;
-    TRY_TO(fail, net_new(run->ops, run->be, &spec, peer->image, peer->image, b.precision, &b.net));
-    TRY_TO(fail, net_init(b.net, (uint64_t)run->settings->seed, (uint8_t)peer->index));
-    if (peer->settings->weights[0]) TRY_TO(fail, weights_load(b.net, peer->settings->weights, WEIGHTS_HEAD_SKIP, NULL));
+    TRY_TO(fail, run_new_backbone(run, peer, b.precision, &b.net));
     const struct pass_options o = {.batch = (int32_t)run->settings->features.batch,
                                    .height = peer->image,
                                    .width = peer->image,

@@ -2,6 +2,7 @@
 
 #include "common/memory.h"
 #include "data_shards/loader.h"
+#include "training/trained.h"
 
 #include <math.h>
 #include <string.h>
@@ -12,6 +13,8 @@ struct predictor {
     struct pass *pass;
     int32_t batch, image;
     float *probabilities; /* (batch,K) backend memory */
+    const struct frozen_head *head; /* NULL: the net's own classifier */
+    float *features;      /* (batch,D) host memory, with a head */
 };
 
 status_t predictor_new(struct run *run, struct net *net, int32_t image, struct predictor **out) {
@@ -37,7 +40,15 @@ void predictor_free(struct predictor *p) {
     if (!p) return;
     if (p->probabilities) p->run->ops->release(p->run->be, p->probabilities);
     pass_free(p->pass);
+    free(p->features);
     free(p);
+}
+
+status_t predictor_use_head(struct predictor *p, const struct frozen_head *head) {
+    p->features = memory_zeroed((size_t)p->batch * (size_t)head->d, sizeof *p->features);
+    CHECK(p->features, STATUS_NO_MEMORY, "out of memory for features");
+    p->head = head;
+    return STATUS_OK;
 }
 
 /* One loaded batch of n rows -> probabilities (n,K). The pass has a fixed batch: rows past n hold what was there. */
@@ -48,6 +59,11 @@ static status_t infer(struct predictor *p, const struct loader_output *in, float
         (size_t)in->n * (size_t)p->image * (size_t)p->image * 3 * dtype_bytes(run->precision);
     TRY(run->ops->copy_in(run->be, pass_input(p->pass), in->pixels, n_bytes));
     TRY(pass_forward(p->pass, &(struct forward_options){0}));
+    if (p->head) {
+        TRY(run->ops->copy_out(run->be, p->features, pass_features(p->pass), (size_t)(in->n * p->head->d) * sizeof(float)));
+        frozen_head_apply(p->head, p->features, in->n, probabilities);
+        return STATUS_OK;
+    }
     TRY(run->ops->confidence(run->be, &(struct confidence){.n = in->n,
                                                            .k = k,
                                                            .logits = pass_logits(p->pass),

@@ -12,6 +12,10 @@ struct predictor;
 status_t predictor_new(struct run *run, struct net *net, int32_t image, struct predictor **out);
 void predictor_free(struct predictor *predictor); /* NULL is fine */
 
+/* The net has no classifier: answer with this head on its features. Borrowed. */
+struct frozen_head;
+status_t predictor_use_head(struct predictor *predictor, const struct frozen_head *head);
+
 /* probabilities (n,K) host memory "=" of all n rows of the split, on every rank of `group`; each rank works on
  * its interval. Collective over the group. `view` is deterministic. */
 status_t predictor_run(struct predictor *predictor, struct comm *group, const struct split *split,
@@ -31,6 +35,10 @@ void count_confusion(const float *probabilities, const struct split *split, int3
  * elsewhere). Rank 0 puts the accuracies into results under `phase`, and the ensemble's confusion matrix. Writes
  * nothing to disk. Collective over the world. */
 status_t evaluate_peers(struct run *run, struct predictor *const *predictors, const char *phase);
+
+/* One model's probabilities (n,K) on validation or unlabelled; rank 0 only. */
+status_t note_model_probabilities(struct run *run, const struct split *split, const char *phase, const char *model,
+                                  const float *probabilities);
 
 /* The same from probabilities (peers,n,K) of one of the run's lists (validation or unlabelled); rank 0 only. */
 status_t note_probabilities(struct run *run, const struct split *split, const char *phase, const float *all);

@@ -3,6 +3,7 @@
 #include "common/file.h"
 #include "common/log.h"
 #include "models/weights.h"
+#include "training/trained.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -110,6 +111,19 @@ status_t run_should_stop(struct run *run, bool *stop) {
     return comm_any(run->world, run->stop && *run->stop, stop);
 }
 
+/* After stage heads, end-to-end training begins with the classifier it found. */
+static status_t start_from_head(const struct run *run, const struct run_peer *peer, struct net *net) {
+    struct frozen_head head;
+    char *path = run_path(run, "models", "%s.head.safetensors", peer->settings->name);
+    CHECK(path, STATUS_NO_MEMORY, "out of memory for a path");
+    status_t status = frozen_head_read(path, &head);
+    free(path);
+    TRY(status);
+    status = frozen_head_install(&head, net);
+    frozen_head_free(&head);
+    return status;
+}
+
 status_t run_new_peer_net(struct run *run, const struct run_peer *peer, struct net **out) {
     struct net *net;
     TRY(net_new(run->ops, run->be, &peer->spec, peer->image, peer->image, run->precision, &net));
@@ -121,6 +135,7 @@ status_t run_new_peer_net(struct run *run, const struct run_peer *peer, struct n
         if (!report.head_loaded)
             TRY_TO(fail, net_init_head(net, (uint64_t)run->settings->seed, (uint8_t)peer->index));
     }
+    if (settings_has_stage(run->settings, STAGE_HEADS)) TRY_TO(fail, start_from_head(run, peer, net));
     const int32_t first_trained = run_first_trained_layer(peer, net);
     if (first_trained > 0) TRY_TO(fail, net_freeze_below(net, first_trained));
     *out = net;
@@ -128,6 +143,22 @@ status_t run_new_peer_net(struct run *run, const struct run_peer *peer, struct n
 fail:
     net_free(net);
     return status;
+}
+
+status_t run_new_backbone(const struct run *run, const struct run_peer *peer, enum dtype precision, struct net **out) {
+    struct model_spec spec = peer->spec;
+    struct net *net;
+    spec.n_classes = 0;
+    TRY(net_new(run->ops, run->be, &spec, peer->image, peer->image, precision, &net));
+    status_t status = net_init(net, (uint64_t)run->settings->seed, (uint8_t)peer->index);
+    if (status == STATUS_OK && peer->settings->weights[0])
+        status = weights_load(net, peer->settings->weights, WEIGHTS_HEAD_SKIP, NULL);
+    if (status != STATUS_OK) {
+        net_free(net);
+        return status;
+    }
+    *out = net;
+    return STATUS_OK;
 }
 
 /* The stage a parameter belongs to by its name ("stages.2.blocks..", "layers.1..", "features.7.."), -1: none. */

@@ -72,6 +72,9 @@ status_t run_should_stop(struct run *run, bool *stop);
 /* A net of peer p: initial weights from the file or drawn. */
 status_t run_new_peer_net(struct run *run, const struct run_peer *peer, struct net **out);
 
+/* A frozen backbone: no classifier, weights from the file or drawn. */
+status_t run_new_backbone(const struct run *run, const struct run_peer *peer, enum dtype precision, struct net **out);
+
 /* The lowest layer (struct net_param) that is trained, from peers.P.freeze: that many leading stages, with the stem,
  * stay as they are. */
 int32_t run_first_trained_layer(const struct run_peer *peer, const struct net *net);

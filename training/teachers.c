@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include <xxhash.h>
 
 #define TEACHERS_FORMAT "marrs-teachers"
@@ -49,6 +50,12 @@ fail:
     store_writer_abandon(writer);
     free(path);
     return status;
+}
+
+void teachers_forget(const struct run *run) {
+    char *path = teachers_path(run);
+    if (path) unlink(path);
+    free(path);
 }
 
 static status_t read_file(const struct run *run, const char *path, float *probabilities) {

@@ -27,6 +27,9 @@ void teachers_close(struct teachers *teachers); /* accepts a zeroed struct */
 /* Write the file from probabilities (peers,N_u,K) that another stage has: rank 0. */
 status_t teachers_save(struct run *run, const float *probabilities);
 
+/* Remove the file: the peers have other weights now. Rank 0. */
+void teachers_forget(const struct run *run);
+
 /* The row of an image of the target domain. */
 static inline uint32_t teachers_row(const struct teachers *t, uint32_t image) {
     return image >= t->first_index && image - t->first_index < t->n_images ? t->row_of[image - t->first_index]

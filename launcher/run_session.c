@@ -1,0 +1,111 @@
+#include "launcher/run_session.h"
+
+#include "common/file.h"
+#include "common/log.h"
+#include "launcher/config.h"
+#include "launcher/place_world.h"
+#include "launcher/run_folder.h"
+#include "launcher/topology.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static status_t check_device(const struct settings *settings) {
+    CHECK(settings->device == DEVICE_AUTO || settings->device == DEVICE_CPU, STATUS_MISSING,
+          "device: this build has no CUDA backend; use device=cpu, or device=auto to take what there is");
+    return STATUS_OK;
+}
+
+static enum dtype choose_precision(const struct settings *settings) {
+    if (settings->precision != PRECISION_BF16) return DTYPE_F32;
+    if (!cpu_has_bf16())
+        log_global(LOG_WARNING, "precision bf16: this CPU has no bf16 arithmetic, expect it to be slower than fp32");
+    return DTYPE_BF16;
+}
+
+/* Decoding threads: the cores of this rank but one. */
+static status_t choose_workers(const struct launch_context *context, const struct settings *settings, int32_t *out) {
+    *out = (int32_t)settings->data.workers;
+    if (*out > 0) return STATUS_OK;
+    struct topology topology;
+    TRY(topology_find(&topology));
+    const int cores = topology.n_cores / (context->n_local_ranks > 0 ? context->n_local_ranks : 1);
+    *out = cores > 2 ? cores - 1 : 1;
+    return STATUS_OK;
+}
+
+static status_t open_run(struct run_session *s, const struct settings *settings, volatile sig_atomic_t *stop) {
+    for (int p = 0; p < settings->n_peers; p++)
+        s->members[p] = (struct comm_membership){.name = settings->peers[p].name,
+                                                 .ranks = s->placement.group[p],
+                                                 .n_ranks = s->placement.group_size[p]};
+    struct run_options options = {.settings = settings,
+                                  .world = s->context->world,
+                                  .members = s->members,
+                                  .ops = &ops_cpu,
+                                  .be = s->be,
+                                  .precision = choose_precision(settings),
+                                  .stop = stop};
+    TRY(choose_workers(s->context, settings, &options.n_workers));
+    return run_open(&options, &s->run);
+}
+
+status_t run_session_open(struct launch_context *context, const struct settings *settings,
+                          const struct run_session_options *options, struct run_session *out) {
+    struct run_session s = {.context = context};
+    status_t status;
+    comm_set_deadline(context->world, settings->comm.startup_deadline_s);
+    TRY_TO(fail, check_device(settings));
+    TRY_TO(fail, ops_check(&ops_cpu));
+    TRY_TO(fail, place_world(context, settings, &s.placement));
+    if (options->prepare_folder) {
+        TRY_TO(fail, place_world_print(context, settings, &s.placement, stdout));
+        if (context->rank == 0) TRY_TO(fail, run_folder_prepare(settings));
+        TRY_TO(fail, comm_barrier(context->world));
+    }
+    TRY_TO(fail, cpu_backend_open(0, &s.be));
+    comm_set_deadline(context->world, settings->comm.deadline_s);
+    TRY_TO(fail, open_run(&s, settings, options->stop));
+    *out = s;
+    return STATUS_OK;
+fail:
+    run_session_close(&s);
+    return status;
+}
+
+void run_session_close(struct run_session *s) {
+    run_close(s->run);
+    cpu_backend_close(s->be);
+    placement_free(&s->placement);
+    memset(s, 0, sizeof *s);
+}
+
+status_t run_session_print_results(const struct run_session *s, FILE *out) {
+    const struct run *run = s->run;
+    const char *models[SETTINGS_MAX_PEERS + 2];
+    int32_t n = 0;
+    if (!run->writes) return STATUS_OK;
+    for (int32_t p = 0; p < run->n_peers; p++) models[n++] = run->peers[p].settings->name;
+    if (run->n_peers > 1) models[n++] = "ensemble";
+    models[n++] = "student";
+    char *table = results_table(run->results, models, n);
+    CHECK(table, STATUS_NO_MEMORY, "out of memory for the results");
+    fputs(table, out);
+    free(table);
+    return STATUS_OK;
+}
+
+status_t run_session_settings(const char *run_folder, struct settings *out) {
+    char *path = file_join(run_folder, "config.yaml");
+    CHECK(path, STATUS_NO_MEMORY, "out of memory for a path");
+    status_t status = file_exists(path)
+                          ? config_read(path, NULL, out)
+                          : FAIL(STATUS_MISSING, "%s is no run's directory: it has no config.yaml", run_folder);
+    free(path);
+    if (status != STATUS_OK) return status;
+    char *folder = strdup(run_folder); /* the directory may have been moved since */
+    CHECK(folder, STATUS_NO_MEMORY, "out of memory for a path");
+    free(out->run);
+    out->run = folder;
+    return STATUS_OK;
+}
