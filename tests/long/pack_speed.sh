@@ -13,7 +13,7 @@ jpeg=/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDABsSFBcUERsXFhceHBsgKEIrKCUlKFE6PTBCYFVlZF9
 base64 -d <<<"$jpeg" >small.jpg
 for i in $(seq 0 9999); do
     class=$((i % 20))
-    [ $i -lt 20 ] && mkdir -p img/$class
+    [ "$i" -lt 20 ] && mkdir -p img/$class
     printf '%d/%05d.jpg %d\n' $class "$i" $class
 done >list.txt
 while read -r path _; do # start of image, a comment of 49,000 + 2 bytes, the rest

