@@ -45,8 +45,7 @@ status_t h5_plain_get(struct h5_plain *p, uint64_t address, size_t n_bytes, void
     return file_pread_all(p->fd, out, n_bytes, address, p->path);
 }
 
-/* ---- object headers
- * ------------------------------------------------------------------------------------------ */
+/* ---- object headers ------------------------------------------------------------------------------------ */
 struct block {
     uint64_t address, n_bytes;
 };
@@ -96,8 +95,7 @@ status_t h5_plain_messages(struct h5_plain *p, uint64_t address,
     return STATUS_OK;
 }
 
-/* ---- groups
- * -------------------------------------------------------------------------------------------------- */
+/* ---- groups -------------------------------------------------------------------------------------------- */
 static status_t read_object(struct h5_plain *p, uint64_t address, const char *name, int depth);
 
 /* The names of a group. */
@@ -174,8 +172,7 @@ static status_t read_group(struct h5_plain *p, const struct h5_plain_object *gro
     return status;
 }
 
-/* ---- datasets
- * ------------------------------------------------------------------------------------------------ */
+/* ---- datasets ------------------------------------------------------------------------------------------ */
 /* Everything that the messages said of a dataset must fit together and lie inside the file. */
 static status_t finish_dataset(struct h5_plain *p, struct h5_plain_object *o, const char *name) {
     struct h5_tensor *e = &o->tensor;

@@ -15,8 +15,7 @@ bool h5_plain_recognises(int fd);
 /* As h5_catalogue_read(). STATUS_BAD_DATA for damage and for features that are not understood. */
 status_t h5_plain_read(int fd, const char *path, uint64_t file_bytes, struct h5_catalogue *out);
 
-/* ---- shared by the h5_plain*.c files
- * ------------------------------------------------------------------------- */
+/* ---- shared by the h5_plain*.c files ------------------------------------------------------------------- */
 struct h5_plain {
     int fd;
     const char *path;

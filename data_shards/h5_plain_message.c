@@ -17,8 +17,7 @@ enum {
 enum { CLASS_INTEGER = 0, CLASS_FLOAT = 1, CLASS_STRING = 3, CLASS_VARIABLE = 9 };
 enum { MAX_TEXT = 1 << 20, MAX_HASHES = 1 << 13 };
 
-/* ---- shapes and types
- * ---------------------------------------------------------------------------------------- */
+/* ---- shapes and types ---------------------------------------------------------------------------------- */
 struct space {
     int n_dims;
     uint64_t shape[STORE_MAX_DIMS];
@@ -89,8 +88,7 @@ static bool store_type_of(const struct type *t, enum store_type *out) {
     }
 }
 
-/* ---- attributes
- * ---------------------------------------------------------------------------------------------- */
+/* ---- attributes ---------------------------------------------------------------------------------------- */
 struct attribute {
     const char *name; /* with its NUL inside the message */
     struct type type;
@@ -237,8 +235,7 @@ static status_t take_dataset_attribute(struct h5_plain *p, const struct attribut
     return STATUS_OK;
 }
 
-/* ---- messages
- * ------------------------------------------------------------------------------------------------ */
+/* ---- messages ------------------------------------------------------------------------------------------ */
 static status_t take_layout(struct h5_plain *p, const struct h5_message *m, struct h5_plain_object *o) {
     const uint8_t *b = m->body;
     o->has_layout = true;

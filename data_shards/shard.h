@@ -22,8 +22,7 @@
 #define SHARD_FORMAT  "marrs-shard"
 #define SHARD_VERSION 1
 
-/* ---- writing
- * ------------------------------------------------------------------------------------------------- */
+/* ---- writing ------------------------------------------------------------------------------------------- */
 struct shard_description { /* all borrowed until shard_writer_open() returns */
     const char *domain;
     size_t n_images, n_classes;
@@ -46,8 +45,7 @@ status_t shard_writer_put(struct shard_writer *writer, size_t i, const void *byt
 status_t shard_writer_commit(struct shard_writer *writer);
 void shard_writer_abandon(struct shard_writer *writer); /* accepts NULL */
 
-/* ---- reading: after opening, thread-safe
- * --------------------------------------------------------------------- */
+/* ---- reading: after opening, thread-safe --------------------------------------------------------------- */
 struct shard;
 
 /* Opens and checks everything but the images themselves: offsets ascending and inside, labels inside the

@@ -179,8 +179,7 @@ bool shard_set_find(const struct shard_set *set, const char *id, uint32_t *index
     return true;
 }
 
-/* ---- images
- * -------------------------------------------------------------------------------------------------- */
+/* ---- images -------------------------------------------------------------------------------------------- */
 status_t shard_set_cache(struct shard_set *set, size_t limit_bytes) {
     set->cache_limit_bytes = limit_bytes;
     if (limit_bytes == 0 || set->cache) return STATUS_OK;

@@ -56,8 +56,7 @@ status_t shard_set_image(const struct shard_set *set, uint32_t index, bool verif
                          struct image_source *source, const struct image **out);
 void image_source_free(struct image_source *source);
 
-/* ---- splits
- * -------------------------------------------------------------------------------------------------- */
+/* ---- splits -------------------------------------------------------------------------------------------- */
 struct split {
     const struct shard_set *set; /* borrowed */
     char *name;                  /* of the list, for messages */

@@ -37,8 +37,7 @@ struct store_tensor {
     uint64_t file_offset; /* of the first byte; [file_offset, + n_bytes) lies inside the file */
 };
 
-/* ---- writing: one thread, to a temporary file that replaces `path` at commit
- * --------------------------------- */
+/* ---- writing: one thread, to a temporary file that replaces `path` at commit --------------------------- */
 struct store_writer;
 
 /* `format` becomes the attribute `format` ("marrs-checkpoint"), `version` the attribute `version`. */
@@ -77,8 +76,7 @@ status_t store_writer_commit(struct store_writer *writer);
 /* Give up: remove the temporary file and free. Accepts NULL. */
 void store_writer_abandon(struct store_writer *writer);
 
-/* ---- reading: after opening, all functions are thread-safe
- * --------------------------------------------------- */
+/* ---- reading: after opening, all functions are thread-safe --------------------------------------------- */
 struct store_reader;
 
 /* STATUS_MISSING: no such file. STATUS_BAD_DATA: not HDF5, damaged, or holding what a store cannot hold. */

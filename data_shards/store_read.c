@@ -84,8 +84,7 @@ const char *store_reader_format(const struct store_reader *r) {
     return format ? format : "";
 }
 
-/* ---- attributes
- * ---------------------------------------------------------------------------------------------- */
+/* ---- attributes ---------------------------------------------------------------------------------------- */
 static const struct h5_attribute *find_attribute(const struct store_reader *r, const char *name) {
     for (size_t i = 0; i < r->catalogue.n_attributes; i++)
         if (strcmp(r->catalogue.attributes[i].name, name) == 0) return &r->catalogue.attributes[i];
@@ -126,8 +125,7 @@ const char *store_reader_attribute(const struct store_reader *r, size_t i, char 
     return a->name;
 }
 
-/* ---- tensors
- * ------------------------------------------------------------------------------------------------- */
+/* ---- tensors ------------------------------------------------------------------------------------------- */
 size_t store_reader_n_tensors(const struct store_reader *r) {
     return r->catalogue.n_tensors;
 }

@@ -50,8 +50,7 @@ static struct view_key key_of(int64_t i, uint32_t image) {
     return (struct view_key){.seed = 1, .peer = 255, .step = (uint32_t)i, .image = image};
 }
 
-/* ---- stages: one image each
- * ---------------------------------------------------------------------------------- */
+/* ---- stages: one image each ---------------------------------------------------------------------------- */
 static status_t stage_read(void *context, int64_t i, int thread) {
     struct data_bench *b = context;
     size_t row;
@@ -101,8 +100,7 @@ static status_t stage_whole(void *context, int64_t i, int thread) {
     return STATUS_OK;
 }
 
-/* ---- measuring
- * ----------------------------------------------------------------------------------------------- */
+/* ---- measuring ----------------------------------------------------------------------------------------- */
 /* Images a second: a trial tells how many fit the time. */
 static status_t rate(struct data_bench *b, status_t (*stage)(void *, int64_t, int), int n_threads,
                      double *out) {

@@ -5,18 +5,19 @@
 #include "data_shards/decode.h"
 #include "data_shards/shard.h"
 #include "data_shards/store.h"
+#include "models/safetensors.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 enum { HEAD_BYTES = 16, MAX_NAMED_DAMAGES = 20, MAX_NAMED_CLASSES = 200 };
 
-/* ---- shards
- * -------------------------------------------------------------------------------------------------- */
+/* ---- shards -------------------------------------------------------------------------------------------- */
 struct shard_summary {
     uint64_t n_bytes, smallest, largest;
     size_t n_format[4]; /* by enum image_format */
@@ -104,8 +105,7 @@ done:
     return status;
 }
 
-/* ---- other stores
- * -------------------------------------------------------------------------------------------- */
+/* ---- other stores -------------------------------------------------------------------------------------- */
 static status_t inspect_store(const struct store_reader *store) {
     char value[160];
     size_t n_damaged = 0, n_unprotected = 0;
@@ -151,19 +151,73 @@ static status_t inspect_hdf5(const char *path) {
     return is_shard ? inspect_shard(path) : status;
 }
 
-/* ---- kinds of files
- * ------------------------------------------------------------------------------------------ */
+/* ---- safetensors --------------------------------------------------------------------------------------- */
+/* Values of a floating-point tensor that are no finite numbers. */
+static status_t count_bad_values(const struct safetensors *file, const struct safetensor *t, size_t *n_bad) {
+    *n_bad = 0;
+    if (t->type != TENSOR_F32 && t->type != TENSOR_BF16 && t->type != TENSOR_F16) return STATUS_OK;
+    float *values = malloc((size_t)t->n_elem * sizeof *values + 1);
+    CHECK(values, STATUS_NO_MEMORY, "out of memory for tensor %s", t->name);
+    const status_t status = safetensor_read_f32(file, t, values);
+    for (int64_t i = 0; status == STATUS_OK && i < t->n_elem; i++) *n_bad += !isfinite(values[i]);
+    free(values);
+    return status;
+}
+
+static status_t print_safetensors(const struct safetensors *file) {
+    const char *key, *value;
+    size_t n_bytes = 0, n_bad_tensors = 0;
+    int64_t n_elem = 0;
+    for (int32_t i = 0; safetensors_metadata_at(file, i, &key, &value); i++)
+        printf("  %-24s %.120s\n", key, value);
+    for (int32_t i = 0; i < safetensors_count(file); i++) {
+        const struct safetensor *t = safetensors_at(file, i);
+        size_t n_bad = 0;
+        printf("  %-56s %-4s (", t->name, tensor_type_name(t->type));
+        for (int32_t d = 0; d < t->n_dims; d++) printf("%s%" PRId64, d ? ", " : "", t->shape[d]);
+        TRY(count_bad_values(file, t, &n_bad));
+        if (n_bad > 0)
+            printf(")  %zu values are no finite numbers\n", n_bad);
+        else
+            printf(")\n");
+        n_bad_tensors += n_bad > 0;
+        n_bytes += t->n_bytes;
+        n_elem += t->n_elem;
+    }
+    printf("  in all      %d tensors, %" PRId64 " values, %zu bytes, XXH3 %016" PRIx64 "\n",
+           safetensors_count(file), n_elem, n_bytes, safetensors_hash(file));
+    CHECK(n_bad_tensors == 0, STATUS_BAD_DATA, "%s: %zu tensors hold values that are no finite numbers",
+          safetensors_path(file), n_bad_tensors);
+    printf("  verified    header, places and finite values; the format has no checksums\n");
+    return STATUS_OK;
+}
+
+static status_t inspect_safetensors(const char *path) {
+    struct safetensors *file;
+    TRY(safetensors_open(path, &file));
+    printf("%s: safetensors\n", path);
+    const status_t status = print_safetensors(file);
+    safetensors_close(file);
+    return status;
+}
+
+/* ---- kinds of files ------------------------------------------------------------------------------------ */
 static bool is_hdf5(const uint8_t head[HEAD_BYTES]) {
     return memcmp(head, "\x89HDF\r\n\x1a\n", 8) == 0;
 }
 
+/* The length of a JSON header, below 2^40, then its first brace. */
+static bool is_safetensors(const uint8_t head[HEAD_BYTES]) {
+    return head[8] == '{' && head[5] == 0 && head[6] == 0 && head[7] == 0;
+}
+
 /* Another kind of file is another row. */
 static const struct {
-    const char *what;
     bool (*recognises)(const uint8_t head[HEAD_BYTES]); /* by the first bytes, padded with zeros */
     status_t (*inspect)(const char *path);
 } kinds[] = {
-    {"HDF5 (shards, checkpoints, features)", is_hdf5, inspect_hdf5},
+    {is_hdf5, inspect_hdf5}, /* shards, checkpoints, features */
+    {is_safetensors, inspect_safetensors},
 };
 
 static status_t inspect_file(const char *path) {
