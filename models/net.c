@@ -197,18 +197,28 @@ status_t net_set(struct net *net, int32_t index, float *flat_device, const float
 
 /* ---- cost without memory ---- */
 
-static status_t arena_bytes(const struct model_spec *spec, struct param_table *table,
-                            const struct pass_options *o, enum dtype precision, size_t *n_bytes) {
+static status_t arena_bytes(const struct ops *ops, struct backend *be, const struct model_spec *spec,
+                            struct param_table *table, const struct pass_options *o, enum dtype precision,
+                            size_t *n_bytes) {
     struct graph g;
     struct program p;
     TRY(graph_build(&g, spec, table, o->batch, o->height, o->width, precision,
-                    o->mode == PASS_TRAIN ? 0 : INT32_MAX, false));
-    status_t status = program_build(&p, &g, o, NULL, NULL);
+                    o->mode == PASS_TRAIN ? 0 : INT32_MAX, o->input_grad));
+    status_t status = program_build(&p, &g, o, ops, be);
     if (status == STATUS_OK) {
         *n_bytes = p.n_bytes;
         program_free(&p);
     }
     graph_free(&g);
+    return status;
+}
+
+status_t model_arena_bytes(const struct ops *ops, struct backend *be, const struct model_spec *spec,
+                           const struct pass_options *options, enum dtype precision, size_t *n_bytes_out) {
+    TRY(model_spec_check(spec));
+    struct param_table table = {0};
+    status_t status = arena_bytes(ops, be, spec, &table, options, precision, n_bytes_out);
+    param_table_free(&table);
     return status;
 }
 
@@ -223,11 +233,12 @@ status_t model_cost(const struct model_spec *spec, int32_t batch, int32_t height
     TRY_TO(done, fill_table(&table, spec, height, width, precision, &n_features, &cost.macs));
     for (int32_t i = 0; i < table.n; i++)
         *(table.items[i].is_buffer ? &cost.n_buffers : &cost.n_params) += table.items[i].n_elem;
-    TRY_TO(done, arena_bytes(spec, &table, &o, precision, &cost.activation_bytes_train));
+    TRY_TO(done, arena_bytes(NULL, NULL, spec, &table, &o, precision, &cost.activation_bytes_train));
     o.recompute = true;
-    TRY_TO(done, arena_bytes(spec, &table, &o, precision, &cost.activation_bytes_train_recompute));
+    TRY_TO(done,
+           arena_bytes(NULL, NULL, spec, &table, &o, precision, &cost.activation_bytes_train_recompute));
     o.recompute = false, o.mode = PASS_INFER;
-    TRY_TO(done, arena_bytes(spec, &table, &o, precision, &cost.activation_bytes_infer));
+    TRY_TO(done, arena_bytes(NULL, NULL, spec, &table, &o, precision, &cost.activation_bytes_infer));
     *out = cost;
 
 done:

@@ -107,6 +107,11 @@ struct pass_options {
     bool frozen_statistics; /* batch norm normalises by its running statistics in a training pass too */
 };
 
+/* Bytes of the arena such a pass has on this backend: exactly pass_arena_bytes(), nothing allocated. ops
+ * NULL: without the operations' scratch. */
+status_t model_arena_bytes(const struct ops *ops, struct backend *be, const struct model_spec *spec,
+                           const struct pass_options *options, enum dtype precision, size_t *n_bytes_out);
+
 /* Owned by the caller until pass_free(); the net must outlive it. */
 status_t pass_new(struct net *net, const struct pass_options *options, struct pass **out);
 void pass_free(struct pass *pass);
