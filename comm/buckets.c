@@ -6,11 +6,11 @@
 #include "common/memory.h"
 
 struct bucket {
-    struct interval range;     /* of the flat buffer */
-    int n_segments, n_pending; /* segments, and those not yet final in this step */
+    struct interval range;          /* of the flat buffer */
+    int n_segments, n_pending;      /* segments, and those not yet final in this step */
     struct comm_request **requests; /* [n_requests], of pieces under way */
     int n_requests;
-    int first_owner;           /* sharded: ranks first_owner .. first_owner + n_requests - 1 own pieces of it */
+    int first_owner; /* sharded: ranks first_owner .. first_owner + n_requests - 1 own pieces of it */
 };
 
 struct buckets {
@@ -19,12 +19,12 @@ struct buckets {
     int64_t n_elem;
     bool sharded, in_step;
     int n_segments, n_buckets, n_started;
-    int *bucket_of;   /* [n_segments] */
-    bool *final;      /* [n_segments] reported in this step */
+    int *bucket_of;       /* [n_segments] */
+    bool *final;          /* [n_segments] reported in this step */
     struct bucket *items; /* [n_buckets] */
     struct comm_request **requests;
     int64_t *offsets; /* [size + 1] of the shards */
-    double begin_s; /* of this step's first reduction */
+    double begin_s;   /* of this step's first reduction */
     int64_t n_bytes;
 };
 
@@ -35,7 +35,8 @@ static status_t check_segment(const struct buckets *b, const struct bucket_segme
     return STATUS_OK;
 }
 
-/* Fill the buckets one after the other; a bucket is closed before the segment that would make it too large. */
+/* Fill the buckets one after the other; a bucket is closed before the segment that would make it too large.
+ */
 static status_t build(struct buckets *b, const struct bucket_segment *segments, int64_t bucket_elem) {
     struct bucket *current = NULL;
     for (int i = 0; i < b->n_segments; i++) {
@@ -76,8 +77,8 @@ static status_t check_disjoint(const struct buckets *b) {
         if (ranges[i].begin < ranges[i - 1].end) overlap = i;
     const struct interval at = ranges[overlap];
     free(ranges);
-    CHECK(!overlap, STATUS_INTERNAL, "gradient segments are not neighbours in order: bucket at %lld meets another",
-          (long long)at.begin);
+    CHECK(!overlap, STATUS_INTERNAL,
+          "gradient segments are not neighbours in order: bucket at %lld meets another", (long long)at.begin);
     return STATUS_OK;
 }
 
@@ -85,7 +86,8 @@ static status_t check_disjoint(const struct buckets *b) {
 static status_t assign_owners(struct buckets *b) {
     const int size = comm_size(b->group);
     size_t n_requests = 0;
-    for (int r = 0; r <= size; r++) b->offsets[r] = r == size ? b->n_elem : interval_part(b->n_elem, r, size).begin;
+    for (int r = 0; r <= size; r++)
+        b->offsets[r] = r == size ? b->n_elem : interval_part(b->n_elem, r, size).begin;
     for (int i = 0; i < b->n_buckets; i++) {
         struct bucket *bucket = &b->items[i];
         bucket->n_requests = 1;
@@ -108,13 +110,17 @@ static status_t assign_owners(struct buckets *b) {
     return STATUS_OK;
 }
 
-status_t buckets_new(struct comm *group, float *gradients, int64_t n_elem, const struct bucket_segment *segments,
-                     int n_segments, size_t bucket_bytes, bool sharded, struct buckets **out) {
+status_t buckets_new(struct comm *group, float *gradients, int64_t n_elem,
+                     const struct bucket_segment *segments, int n_segments, size_t bucket_bytes, bool sharded,
+                     struct buckets **out) {
     status_t status = STATUS_OK;
     const size_t n = (size_t)n_segments;
     struct buckets *b = memory_zeroed(1, sizeof *b);
     CHECK(b, STATUS_NO_MEMORY, "no memory for gradient buckets");
-    *b = (struct buckets){.group = group, .gradients = gradients, .n_elem = n_elem, .n_segments = n_segments,
+    *b = (struct buckets){.group = group,
+                          .gradients = gradients,
+                          .n_elem = n_elem,
+                          .n_segments = n_segments,
                           .sharded = sharded && comm_size(group) > 1};
     b->bucket_of = memory_zeroed(n, sizeof *b->bucket_of);
     b->final = memory_zeroed(n, sizeof *b->final);
@@ -144,7 +150,9 @@ void buckets_free(struct buckets **handle) {
     *handle = NULL;
 }
 
-int buckets_count(const struct buckets *b) { return b->n_buckets; }
+int buckets_count(const struct buckets *b) {
+    return b->n_buckets;
+}
 
 status_t buckets_begin_step(struct buckets *b) {
     CHECK(!b->in_step, STATUS_INTERNAL, "gradient buckets: a step begins inside a step");
@@ -162,14 +170,15 @@ static status_t start_bucket(struct buckets *b, struct bucket *bucket) {
     if (b->begin_s == 0) b->begin_s = clock_now_s();
     b->n_bytes += interval_length(bucket->range) * (int64_t)sizeof *b->gradients;
     if (!b->sharded)
-        return comm_all_reduce_begin(b->group, b->gradients + bucket->range.begin, interval_length(bucket->range), COMM_F32,
-                                     COMM_SUM, &bucket->requests[0]);
+        return comm_all_reduce_begin(b->group, b->gradients + bucket->range.begin,
+                                     interval_length(bucket->range), COMM_F32, COMM_SUM,
+                                     &bucket->requests[0]);
     for (int k = 0; k < bucket->n_requests; k++) {
         const int owner = bucket->first_owner + k;
         const struct interval shard = {.begin = b->offsets[owner], .end = b->offsets[owner + 1]};
         const struct interval piece = interval_meet(bucket->range, shard);
-        TRY(comm_reduce_begin(b->group, owner, b->gradients + piece.begin, interval_length(piece), COMM_F32, COMM_SUM,
-                              &bucket->requests[k]));
+        TRY(comm_reduce_begin(b->group, owner, b->gradients + piece.begin, interval_length(piece), COMM_F32,
+                              COMM_SUM, &bucket->requests[k]));
     }
     return STATUS_OK;
 }
@@ -188,7 +197,9 @@ status_t buckets_ready(struct buckets *b, int segment) {
     return STATUS_OK;
 }
 
-void buckets_poke(void *buckets) { comm_poke(((struct buckets *)buckets)->group); }
+void buckets_poke(void *buckets) {
+    comm_poke(((struct buckets *)buckets)->group);
+}
 
 status_t buckets_wait(struct buckets *b, struct buckets_stats *stats) {
     CHECK(b->in_step && b->n_started == b->n_buckets, STATUS_INTERNAL,
@@ -198,12 +209,15 @@ status_t buckets_wait(struct buckets *b, struct buckets_stats *stats) {
     for (int i = 0; i < b->n_buckets; i++)
         for (int k = 0; k < b->items[i].n_requests; k++) {
             const status_t status = comm_wait_device(&b->items[i].requests[k]);
-            if (status != STATUS_OK) return status_context(status, "sum of gradients, bucket %d of %d", i, b->n_buckets);
+            if (status != STATUS_OK)
+                return status_context(status, "sum of gradients, bucket %d of %d", i, b->n_buckets);
         }
     const double end_s = clock_now_s();
     if (stats)
-        *stats = (struct buckets_stats){.wait_s = end_s - begin_s, .span_s = b->begin_s > 0 ? end_s - b->begin_s : 0,
-                                        .n_bytes = b->n_bytes, .n_buckets = b->n_buckets};
+        *stats = (struct buckets_stats){.wait_s = end_s - begin_s,
+                                        .span_s = b->begin_s > 0 ? end_s - b->begin_s : 0,
+                                        .n_bytes = b->n_bytes,
+                                        .n_buckets = b->n_buckets};
     return STATUS_OK;
 }
 

@@ -9,21 +9,39 @@
 #include "common/clock.h"
 #include "common/memory.h"
 
-int comm_rank(const struct comm *comm) { return comm->rank; }
-int comm_size(const struct comm *comm) { return comm->size; }
-const char *comm_name(const struct comm *comm) { return comm->name; }
-int comm_world_rank(const struct comm *comm, int rank) { return comm->world_ranks[rank]; }
-int comm_local_rank(const struct comm *comm) { return comm->family->local_rank; }
-int comm_local_size(const struct comm *comm) { return comm->family->local_size; }
-struct comm *comm_host_side(struct comm *comm) { return comm->host; }
+int comm_rank(const struct comm *comm) {
+    return comm->rank;
+}
+int comm_size(const struct comm *comm) {
+    return comm->size;
+}
+const char *comm_name(const struct comm *comm) {
+    return comm->name;
+}
+int comm_world_rank(const struct comm *comm, int rank) {
+    return comm->world_ranks[rank];
+}
+int comm_local_rank(const struct comm *comm) {
+    return comm->family->local_rank;
+}
+int comm_local_size(const struct comm *comm) {
+    return comm->family->local_size;
+}
+struct comm *comm_host_side(struct comm *comm) {
+    return comm->host;
+}
 
 const char *comm_hostname(const struct comm *comm, int rank) {
     return comm->family->ranks[comm->world_ranks[rank]].host;
 }
 
-int comm_node(const struct comm *comm, int rank) { return comm->family->ranks[comm->world_ranks[rank]].node; }
+int comm_node(const struct comm *comm, int rank) {
+    return comm->family->ranks[comm->world_ranks[rank]].node;
+}
 
-void comm_set_deadline(struct comm *comm, double deadline_s) { comm->family->deadline_s = deadline_s; }
+void comm_set_deadline(struct comm *comm, double deadline_s) {
+    comm->family->deadline_s = deadline_s;
+}
 
 void comm_set_step(struct comm *comm, const char *stage, int64_t step) {
     snprintf(comm->family->stage, sizeof comm->family->stage, "%s", stage);
@@ -36,7 +54,8 @@ size_t comm_type_bytes(enum comm_type type) {
     return n_bytes[type];
 }
 
-/* ---- waiting ---------------------------------------------------------------------------------------------- */
+/* ---- waiting ----------------------------------------------------------------------------------------------
+ */
 
 /* The buffers of an abandoned request stay in MPI's hands: it is kept, and never used again. */
 static void request_abandon(struct comm_request *request) {
@@ -45,8 +64,8 @@ static void request_abandon(struct comm_request *request) {
     family->abandoned = request;
 }
 
-/* Start the next phase of every operation that has come so far. Other ranks may wait for it, whatever this one waits
- * for. An error is kept as the family's. */
+/* Start the next phase of every operation that has come so far. Other ranks may wait for it, whatever this
+ * one waits for. An error is kept as the family's. */
 static void advance_all(struct comm_family *family) {
     for (struct comm_request **link = &family->active; *link;) {
         struct comm_request *request = *link;
@@ -161,10 +180,11 @@ void comm_poke(struct comm *comm) {
     family->last_poke_s = clock_now_s();
 }
 
-/* ---- begin ------------------------------------------------------------------------------------------------ */
+/* ---- begin ------------------------------------------------------------------------------------------------
+ */
 
-/* Every begin ends so: keep the request, or hand back nothing. A request that failed half way is abandoned, because
- * its first parts may be under way. Nothing under way at all: nothing to wait for. */
+/* Every begin ends so: keep the request, or hand back nothing. A request that failed half way is abandoned,
+ * because its first parts may be under way. Nothing under way at all: nothing to wait for. */
 static status_t begun(status_t status, struct comm_request *request, struct comm_request **out) {
     if (status != STATUS_OK) {
         request_abandon(request);
@@ -183,7 +203,8 @@ static status_t begun(status_t status, struct comm_request *request, struct comm
 }
 
 /* The part that all collectives begin with: *request stays NULL where there is nothing to do. */
-static status_t open_request(struct comm *comm, const char *what, bool nothing_to_do, struct comm_request **request) {
+static status_t open_request(struct comm *comm, const char *what, bool nothing_to_do,
+                             struct comm_request **request) {
     *request = NULL;
     TRY(family_check(comm->family, true));
     return nothing_to_do ? STATUS_OK : request_new(comm, what, request);
@@ -204,7 +225,8 @@ static status_t check_offsets(const struct comm *comm, const int64_t *offsets) {
     CHECK(offsets[0] == 0, STATUS_INTERNAL, "offsets of group '%s' begin with %lld", comm->name,
           (long long)offsets[0]);
     for (int r = 0; r < comm->size; r++)
-        CHECK(offsets[r] <= offsets[r + 1], STATUS_INTERNAL, "offsets of group '%s' fall at part %d", comm->name, r);
+        CHECK(offsets[r] <= offsets[r + 1], STATUS_INTERNAL, "offsets of group '%s' fall at part %d",
+              comm->name, r);
     return STATUS_OK;
 }
 
@@ -256,7 +278,8 @@ status_t comm_broadcast_begin(struct comm *comm, int root, void *data, int64_t n
 }
 
 status_t comm_transfer_begin(struct comm *comm, const struct comm_transfer *sends, int n_sends,
-                             const struct comm_transfer *receives, int n_receives, struct comm_request **out) {
+                             const struct comm_transfer *receives, int n_receives,
+                             struct comm_request **out) {
     struct comm_request *request;
     for (int i = 0; i < n_sends; i++) TRY(check_root(comm, sends[i].rank));
     for (int i = 0; i < n_receives; i++) TRY(check_root(comm, receives[i].rank));
@@ -272,25 +295,29 @@ status_t comm_gather_begin(struct comm *comm, int root, const void *part, void *
     TRY(check_root(comm, root));
     TRY(check_offsets(comm, offsets));
     /* sends do not write: the cast takes away only what comm_transfer cannot express */
-    const struct comm_transfer send = {.rank = root, .data = (void *)(uintptr_t)part,
+    const struct comm_transfer send = {.rank = root,
+                                       .data = (void *)(uintptr_t)part,
                                        .n_bytes = (size_t)(offsets[rank + 1] - offsets[rank]) * width};
     if (rank != root) return comm_transfer_begin(comm, &send, 1, NULL, 0, out);
     struct comm_transfer *receives = memory_zeroed((size_t)comm->size, sizeof *receives);
     CHECK(receives, STATUS_NO_MEMORY, "no memory to gather from %d ranks", comm->size);
     for (int r = 0; r < comm->size; r++)
-        receives[r] = (struct comm_transfer){.rank = r, .data = (char *)whole + (size_t)offsets[r] * width,
+        receives[r] = (struct comm_transfer){.rank = r,
+                                             .data = (char *)whole + (size_t)offsets[r] * width,
                                              .n_bytes = (size_t)(offsets[r + 1] - offsets[r]) * width};
     const status_t status = comm_transfer_begin(comm, &send, 1, receives, comm->size, out);
     free(receives);
     return status;
 }
 
-/* ---- begin and wait --------------------------------------------------------------------------------------- */
+/* ---- begin and wait ---------------------------------------------------------------------------------------
+ */
 
-/* Small data is often a variable on the caller's stack, and MPI may still write to the buffer of a failed wait: it
- * goes through a buffer of the family, which outlives the wait. After a failure nothing is begun any more, so that
- * one buffer does for all. */
-status_t comm_all_reduce(struct comm *comm, void *data, int64_t n_elem, enum comm_type type, enum comm_op op) {
+/* Small data is often a variable on the caller's stack, and MPI may still write to the buffer of a failed
+ * wait: it goes through a buffer of the family, which outlives the wait. After a failure nothing is begun any
+ * more, so that one buffer does for all. */
+status_t comm_all_reduce(struct comm *comm, void *data, int64_t n_elem, enum comm_type type,
+                         enum comm_op op) {
     struct comm_request *request;
     const size_t n_bytes = (size_t)n_elem * comm_type_bytes(type);
     char *small = comm->family->small;
@@ -355,7 +382,8 @@ status_t comm_gather_bytes(struct comm *comm, int root, const void *part, int64_
     int64_t *lengths = table, *ends = table + size;
     for (size_t r = 0; r <= size; r++) ends[r] = (int64_t)r;
     lengths[comm->rank] = n_bytes;
-    TRY(comm_all_gather(comm, lengths, ends, COMM_I64)); /* on failure MPI keeps the buffers: they are not freed */
+    TRY(comm_all_gather(comm, lengths, ends,
+                        COMM_I64)); /* on failure MPI keeps the buffers: they are not freed */
     ends[0] = 0;
     for (size_t r = 0; r < size; r++) ends[r + 1] = ends[r] + lengths[r];
     if (comm->rank == root) {

@@ -40,8 +40,8 @@ struct control {
     /* rank 0 */
     bool *reported; /* [size of the world] */
     int n_reported;
-    uint64_t hash;     /* of the first failure that was not derived */
-    bool same;         /* all failures so far have that hash, none was derived */
+    uint64_t hash; /* of the first failure that was not derived */
+    bool same;     /* all failures so far have that hash, none was derived */
     /* all ranks */
     struct comm_verdict verdict; /* of the first failure heard; `reached` once rank 0 has given its verdict */
     bool have_verdict;
@@ -63,7 +63,8 @@ status_t control_start(struct comm_family *family, MPI_Comm world) {
     return STATUS_OK;
 }
 
-/* ---- sending ----------------------------------------------------------------------------------------------- */
+/* ---- sending
+ * ----------------------------------------------------------------------------------------------- */
 
 static void reap(struct control *control) {
     for (struct outgoing **link = &control->outgoing; *link;) {
@@ -123,7 +124,8 @@ void control_stop(struct comm_family *family) {
     control_drop(family);
 }
 
-/* ---- receiving --------------------------------------------------------------------------------------------- */
+/* ---- receiving
+ * --------------------------------------------------------------------------------------------- */
 
 /* Learn of another rank's failure: kept as the family's, to be returned by waits. */
 static void heard_failure(struct comm_family *family, const struct comm_verdict *v) {
@@ -164,7 +166,8 @@ static void describe_self(const struct comm_family *family, struct message *m) {
     m->step = family->step;
     snprintf(m->stage, sizeof m->stage, "%s", family->stage);
     if (family->waiting)
-        snprintf(m->doing, sizeof m->doing, "%s of group '%s'", family->waiting->what, family->waiting->comm->name);
+        snprintf(m->doing, sizeof m->doing, "%s of group '%s'", family->waiting->what,
+                 family->waiting->comm->name);
 }
 
 static void take_answer(struct control *control, const struct message *m) {
@@ -177,8 +180,12 @@ static void handle(struct comm_family *family, const struct message *m) {
     struct control *control = family->control;
     struct message answer = {.kind = ANSWER};
     switch ((enum kind)m->kind) {
-    case REPORT: count_report(family, m); break;
-    case NOTICE: heard_failure(family, &m->verdict); break;
+    case REPORT:
+        count_report(family, m);
+        break;
+    case NOTICE:
+        heard_failure(family, &m->verdict);
+        break;
     case VERDICT:
         if (m->verdict.n_failed > 0) heard_failure(family, &m->verdict);
         control->verdict = m->verdict;
@@ -188,7 +195,9 @@ static void handle(struct comm_family *family, const struct message *m) {
         describe_self(family, &answer);
         post(family, m->rank, &answer);
         break;
-    case ANSWER: take_answer(control, m); break;
+    case ANSWER:
+        take_answer(control, m);
+        break;
     }
 }
 
@@ -200,15 +209,17 @@ void control_poll(struct comm_family *family) {
         int there = 0;
         MPI_Status from;
         struct message m;
-        if (MPI_Iprobe(MPI_ANY_SOURCE, CONTROL_TAG, control->comm, &there, &from) != MPI_SUCCESS || !there) return;
-        if (MPI_Recv(&m, sizeof m, MPI_BYTE, from.MPI_SOURCE, CONTROL_TAG, control->comm, MPI_STATUS_IGNORE) !=
-            MPI_SUCCESS)
+        if (MPI_Iprobe(MPI_ANY_SOURCE, CONTROL_TAG, control->comm, &there, &from) != MPI_SUCCESS || !there)
+            return;
+        if (MPI_Recv(&m, sizeof m, MPI_BYTE, from.MPI_SOURCE, CONTROL_TAG, control->comm,
+                     MPI_STATUS_IGNORE) != MPI_SUCCESS)
             return;
         handle(family, &m);
     }
 }
 
-/* ---- who is missing ---------------------------------------------------------------------------------------- */
+/* ---- who is missing
+ * ---------------------------------------------------------------------------------------- */
 
 static void append(char *text, size_t n_bytes, const char *words) {
     const size_t used = strlen(text);
@@ -216,8 +227,8 @@ static void append(char *text, size_t n_bytes, const char *words) {
 }
 
 /* One clause for a rank of the group, or nothing: it waits for the same thing as we do. */
-static void describe(const struct comm *comm, int rank, const struct message *answer, const struct message *self,
-                     char *text, size_t n_bytes) {
+static void describe(const struct comm *comm, int rank, const struct message *answer,
+                     const struct message *self, char *text, size_t n_bytes) {
     const struct comm_family *family = comm->family;
     char who[96], clause[320];
     family_rank_text(family, comm->world_ranks[rank], who, sizeof who);
@@ -226,8 +237,9 @@ static void describe(const struct comm *comm, int rank, const struct message *an
     else if (strcmp(answer->doing, self->doing) == 0 && answer->step == self->step)
         return;
     else
-        snprintf(clause, sizeof clause, "%s %s%s (%s step %lld)", who, answer->doing[0] ? "waits in " : "computes",
-                 answer->doing, answer->stage, (long long)answer->step);
+        snprintf(clause, sizeof clause, "%s %s%s (%s step %lld)", who,
+                 answer->doing[0] ? "waits in " : "computes", answer->doing, answer->stage,
+                 (long long)answer->step);
     if (text[0]) append(text, n_bytes, ", ");
     append(text, n_bytes, clause);
 }
@@ -268,7 +280,8 @@ void control_explain(struct comm_request *request, char *text, size_t n_bytes) {
     free(answers);
 }
 
-/* ---- the end ----------------------------------------------------------------------------------------------- */
+/* ---- the end
+ * ----------------------------------------------------------------------------------------------- */
 
 static void poll_until(struct comm_family *family, double end_s, bool (*done)(const struct comm_family *)) {
     while (!done(family) && clock_now_s() < end_s) {
@@ -281,7 +294,9 @@ static bool all_reported(const struct comm_family *family) {
     return family->control->n_reported == family->world->size;
 }
 
-static bool have_verdict(const struct comm_family *family) { return family->control->have_verdict; }
+static bool have_verdict(const struct comm_family *family) {
+    return family->control->have_verdict;
+}
 
 /* Rank 0: collect, judge, tell. */
 static void judge(struct comm_family *family, const struct message *own) {
@@ -299,7 +314,8 @@ static void judge(struct comm_family *family, const struct message *own) {
     drain(control, 0.2);
 }
 
-void comm_agree_on_failure(struct comm *world, status_t status, const char *message, struct comm_verdict *verdict) {
+void comm_agree_on_failure(struct comm *world, status_t status, const char *message,
+                           struct comm_verdict *verdict) {
     struct comm_family *family = world->family;
     struct control *control = family->control;
     struct message m = {.kind = REPORT, .rank = world->rank};
@@ -313,7 +329,8 @@ void comm_agree_on_failure(struct comm *world, status_t status, const char *mess
         return;
     }
     m.hash = XXH3_64bits_withSeed(m.verdict.message, strlen(m.verdict.message), (uint64_t)(int64_t)status);
-    m.derived = family->failure != STATUS_OK && !family->failure_is_ours && strstr(message, family->failure_text);
+    m.derived =
+        family->failure != STATUS_OK && !family->failure_is_ours && strstr(message, family->failure_text);
     if (world->rank == 0) {
         judge(family, &m);
     } else {
@@ -322,7 +339,8 @@ void comm_agree_on_failure(struct comm *world, status_t status, const char *mess
     }
     *verdict = control->have_verdict ? control->verdict : m.verdict;
     family->agreed = verdict->reached && verdict->shared;
-    if (verdict->reached && !verdict->shared && world->rank != verdict->first_rank) { /* that one speaks first */
+    if (verdict->reached && !verdict->shared &&
+        world->rank != verdict->first_rank) { /* that one speaks first */
         const double end_s = clock_now_s() + COMM_SPEAK_S;
         while (clock_now_s() < end_s) sched_yield();
     }

@@ -1,7 +1,7 @@
 /* Inside comm/: the ranks' talk about failures, beside the data.
  *
- * Small messages on a communicator of their own, looked for in every wait and poke. Failures go to rank 0, which
- * tells all; a rank whose wait passes its deadline asks the others of its group what they are doing. */
+ * Small messages on a communicator of their own, looked for in every wait and poke. Failures go to rank 0,
+ * which tells all; a rank whose wait passes its deadline asks the others of its group what they are doing. */
 #ifndef COMM_CONTROL_H
 #define COMM_CONTROL_H
 
@@ -16,8 +16,8 @@ void control_drop(struct comm_family *family);
 /* Receive and answer whatever has come; also lets MPI make progress. Never waits. */
 void control_poll(struct comm_family *family);
 
-/* Ask the ranks that `request` may be waiting for, and write who is missing to `text`; "" when that is unknown.
- * Takes up to COMM_ASK_S. */
+/* Ask the ranks that `request` may be waiting for, and write who is missing to `text`; "" when that is
+ * unknown. Takes up to COMM_ASK_S. */
 void control_explain(struct comm_request *request, char *text, size_t n_bytes);
 
 #endif

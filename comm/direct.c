@@ -8,7 +8,8 @@
 #include "common/memory.h"
 
 #define FIRST_TAG 16
-#define N_TAGS 8000 /* operations that may be under way at once in a group; two tags each; MPI promises 32767 */
+#define N_TAGS                                                                                               \
+    8000 /* operations that may be under way at once in a group; two tags each; MPI promises 32767 */
 
 /* What a reduction remembers between its phases. The buffers stay with the request for the next one. */
 struct direct {
@@ -18,9 +19,9 @@ struct direct {
     char *data;
     enum comm_type type;
     enum comm_op op;
-    int64_t *offsets;   /* [size + 1] of the parts */
+    int64_t *offsets; /* [size + 1] of the parts */
     int64_t n_offsets;
-    char *received;     /* [size - 1 pieces] of this rank's part, in the order of the ranks without this one */
+    char *received; /* [size - 1 pieces] of this rank's part, in the order of the ranks without this one */
     size_t n_received_bytes;
     struct interval own; /* what this rank adds up */
 };
@@ -80,8 +81,8 @@ static status_t post_phase_1(struct comm_request *request) {
     return STATUS_OK;
 }
 
-status_t direct_begin(struct comm_request *request, enum direct_kind kind, int root, void *data, int64_t n_elem,
-                      const int64_t *offsets, enum comm_type type, enum comm_op op) {
+status_t direct_begin(struct comm_request *request, enum direct_kind kind, int root, void *data,
+                      int64_t n_elem, const int64_t *offsets, enum comm_type type, enum comm_op op) {
     struct comm *comm = request->comm;
     const int size = comm->size;
     const size_t width = comm_type_bytes(type);
@@ -121,10 +122,12 @@ static status_t post_phase_2(struct comm_request *request) {
     const size_t width = comm_type_bytes(d->type);
     for (int r = 0; r < comm->size && gets_all(d, comm->rank); r++)
         if (r != comm->rank)
-            TRY(post(request, r, d->data + (size_t)d->offsets[r] * width, d->offsets[r + 1] - d->offsets[r], false));
+            TRY(post(request, r, d->data + (size_t)d->offsets[r] * width, d->offsets[r + 1] - d->offsets[r],
+                     false));
     for (int k = 1; k < comm->size; k++) {
         const int r = (comm->rank + k) % comm->size;
-        if (gets_all(d, r)) TRY(post(request, r, d->data + (size_t)d->own.begin * width, interval_length(d->own), true));
+        if (gets_all(d, r))
+            TRY(post(request, r, d->data + (size_t)d->own.begin * width, interval_length(d->own), true));
     }
     return STATUS_OK;
 }

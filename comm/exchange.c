@@ -6,12 +6,12 @@
 #include "common/clock.h"
 #include "common/memory.h"
 
-/* What one rank serving one peer and another rank serving another peer have in common: images of `part`, which the
- * sender finds at part.begin - its interval's begin, and the receiver likewise. */
+/* What one rank serving one peer and another rank serving another peer have in common: images of `part`,
+ * which the sender finds at part.begin - its interval's begin, and the receiver likewise. */
 struct leg {
-    int rank;                /* the other one; of the world */
+    int rank; /* the other one; of the world */
     int from_peer, to_peer;
-    int64_t offset, n;       /* in this rank's interval of from_peer (a send) or of to_peer (a receive) */
+    int64_t offset, n; /* in this rank's interval of from_peer (a send) or of to_peer (a receive) */
 };
 
 struct legs {
@@ -57,15 +57,23 @@ static status_t plan_pair(struct exchange_plan *plan, const struct comm_membersh
     const struct interval mine_from = plan->own[from], mine_to = plan->own[to];
     if (position(&peers[from], rank) >= 0)
         for (int i = 0; i < peers[to].n_ranks; i++) {
-            const struct interval part = interval_meet(mine_from, interval_part(n_images, i, peers[to].n_ranks));
-            TRY(add_leg(&plan->sends, (struct leg){.rank = peers[to].ranks[i], .from_peer = from, .to_peer = to,
-                                                   .offset = part.begin - mine_from.begin, .n = interval_length(part)}));
+            const struct interval part =
+                interval_meet(mine_from, interval_part(n_images, i, peers[to].n_ranks));
+            TRY(add_leg(&plan->sends, (struct leg){.rank = peers[to].ranks[i],
+                                                   .from_peer = from,
+                                                   .to_peer = to,
+                                                   .offset = part.begin - mine_from.begin,
+                                                   .n = interval_length(part)}));
         }
     if (position(&peers[to], rank) >= 0)
         for (int i = 0; i < peers[from].n_ranks; i++) {
-            const struct interval part = interval_meet(mine_to, interval_part(n_images, i, peers[from].n_ranks));
-            TRY(add_leg(&plan->receives, (struct leg){.rank = peers[from].ranks[i], .from_peer = from, .to_peer = to,
-                                                      .offset = part.begin - mine_to.begin, .n = interval_length(part)}));
+            const struct interval part =
+                interval_meet(mine_to, interval_part(n_images, i, peers[from].n_ranks));
+            TRY(add_leg(&plan->receives, (struct leg){.rank = peers[from].ranks[i],
+                                                      .from_peer = from,
+                                                      .to_peer = to,
+                                                      .offset = part.begin - mine_to.begin,
+                                                      .n = interval_length(part)}));
         }
     return STATUS_OK;
 }
@@ -77,8 +85,8 @@ static int64_t bytes_to_others(const struct legs *legs, int rank) {
     return n * (int64_t)sizeof(struct pseudo_label);
 }
 
-status_t exchange_plan_new(struct comm *world, int n_peers, const struct comm_membership *peers, int64_t n_images,
-                           struct exchange_plan **out) {
+status_t exchange_plan_new(struct comm *world, int n_peers, const struct comm_membership *peers,
+                           int64_t n_images, struct exchange_plan **out) {
     status_t status = STATUS_OK;
     const int rank = comm_rank(world);
     struct exchange_plan *plan = memory_zeroed(1, sizeof *plan);
@@ -120,7 +128,9 @@ void exchange_plan_free(struct exchange_plan **handle) {
     *handle = NULL;
 }
 
-struct interval exchange_interval(const struct exchange_plan *plan, int peer) { return plan->own[peer]; }
+struct interval exchange_interval(const struct exchange_plan *plan, int peer) {
+    return plan->own[peer];
+}
 
 static status_t request_for(struct exchange_plan *plan, struct exchange_request **out) {
     struct exchange_request *request = plan->spare;
@@ -151,16 +161,19 @@ status_t exchange_begin(struct exchange_plan *plan, const struct pseudo_label *c
     for (int i = 0; i < n_sends; i++) {
         const struct leg *leg = &plan->sends.items[i];
         /* sends do not write: the cast takes away only what comm_transfer cannot express */
-        t[i] = (struct comm_transfer){.rank = leg->rank, .data = (void *)(uintptr_t)(send[leg->from_peer] + leg->offset),
+        t[i] = (struct comm_transfer){.rank = leg->rank,
+                                      .data = (void *)(uintptr_t)(send[leg->from_peer] + leg->offset),
                                       .n_bytes = (size_t)leg->n * sizeof(struct pseudo_label)};
     }
     for (int i = 0; i < n_receives; i++) {
         const struct leg *leg = &plan->receives.items[i];
         t[n_sends + i] = (struct comm_transfer){
-            .rank = leg->rank, .data = receive[leg->to_peer * plan->n_peers + leg->from_peer] + leg->offset,
+            .rank = leg->rank,
+            .data = receive[leg->to_peer * plan->n_peers + leg->from_peer] + leg->offset,
             .n_bytes = (size_t)leg->n * sizeof(struct pseudo_label)};
     }
-    const status_t status = comm_transfer_begin(plan->world, t, n_sends, t + n_sends, n_receives, &request->request);
+    const status_t status =
+        comm_transfer_begin(plan->world, t, n_sends, t + n_sends, n_receives, &request->request);
     if (status != STATUS_OK) {
         request->next = plan->spare;
         plan->spare = request;
@@ -180,7 +193,8 @@ status_t exchange_end(struct exchange_request **handle, struct exchange_stats *s
     plan->spare = request;
     if (status != STATUS_OK) return status_context(status, "exchange of pseudo-labels");
     if (stats)
-        *stats = (struct exchange_stats){.wait_s = clock_now_s() - begin_s, .n_bytes_sent = plan->n_bytes_sent,
+        *stats = (struct exchange_stats){.wait_s = clock_now_s() - begin_s,
+                                         .n_bytes_sent = plan->n_bytes_sent,
                                          .n_bytes_received = plan->n_bytes_received};
     return STATUS_OK;
 }

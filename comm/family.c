@@ -77,7 +77,8 @@ void family_fail(struct comm_family *family, status_t status, bool ours, const c
     snprintf(family->failure_text, sizeof family->failure_text, "%s", message);
 }
 
-/* ---- requests --------------------------------------------------------------------------------------------- */
+/* ---- requests ---------------------------------------------------------------------------------------------
+ */
 
 status_t request_new(struct comm *comm, const char *what, struct comm_request **out) {
     struct comm_family *family = comm->family;

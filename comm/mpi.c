@@ -22,7 +22,8 @@ status_t mpi_check(int error, const char *call) {
     return FAIL(STATUS_INTERNAL, "%.*s: %s", (int)strcspn(call, "("), call, text);
 }
 
-/* ---- bf16, for MPI's own reductions in large groups: rounded after each addition --------------------------- */
+/* ---- bf16, for MPI's own reductions in large groups: rounded after each addition
+ * --------------------------- */
 
 static void bf16_reduce(const void *in, void *inout, int n, enum comm_op op) {
     const void *const inputs[] = {in, inout};
@@ -46,13 +47,20 @@ static void bf16_min(void *in, void *inout, int *n, MPI_Datatype *type) {
 
 static MPI_Datatype datatype(enum comm_type type) {
     switch (type) {
-    case COMM_U8: return MPI_UINT8_T;
-    case COMM_I32: return MPI_INT32_T;
-    case COMM_I64: return MPI_INT64_T;
-    case COMM_U64: return MPI_UINT64_T;
-    case COMM_F32: return MPI_FLOAT;
-    case COMM_F64: return MPI_DOUBLE;
-    case COMM_BF16: return MPI_UINT16_T;
+    case COMM_U8:
+        return MPI_UINT8_T;
+    case COMM_I32:
+        return MPI_INT32_T;
+    case COMM_I64:
+        return MPI_INT64_T;
+    case COMM_U64:
+        return MPI_UINT64_T;
+    case COMM_F32:
+        return MPI_FLOAT;
+    case COMM_F64:
+        return MPI_DOUBLE;
+    case COMM_BF16:
+        return MPI_UINT16_T;
     }
     return MPI_DATATYPE_NULL;
 }
@@ -62,7 +70,8 @@ static MPI_Op operation(const struct comm *comm, enum comm_type type, enum comm_
     return op == COMM_SUM ? MPI_SUM : op == COMM_MAX ? MPI_MAX : MPI_MIN;
 }
 
-/* ---- pieces that MPI's int can count ----------------------------------------------------------------------- */
+/* ---- pieces that MPI's int can count
+ * ----------------------------------------------------------------------- */
 
 static int n_pieces(const struct comm *comm, int64_t n_elem) {
     return (int)((n_elem + comm->family->max_count - 1) / comm->family->max_count);
@@ -85,10 +94,11 @@ static MPI_Request *next_part(struct comm_request *request, int partner) {
     return &request->parts[request->n_parts];
 }
 
-/* ---- collectives ------------------------------------------------------------------------------------------- */
+/* ---- collectives
+ * ------------------------------------------------------------------------------------------- */
 
-static status_t all_reduce_begin(struct comm_request *request, void *data, int64_t n_elem, enum comm_type type,
-                                 enum comm_op op) {
+static status_t all_reduce_begin(struct comm_request *request, void *data, int64_t n_elem,
+                                 enum comm_type type, enum comm_op op) {
     const struct comm *comm = request->comm;
     const int n = n_pieces(comm, n_elem);
     if (comm->size <= comm->family->max_direct)
@@ -96,8 +106,8 @@ static status_t all_reduce_begin(struct comm_request *request, void *data, int64
     TRY(request_reserve(request, n));
     for (int i = 0; i < n; i++) {
         const struct piece p = piece(comm, data, n_elem, comm_type_bytes(type), i);
-        TRY_MPI(MPI_Iallreduce(MPI_IN_PLACE, p.data, p.n_elem, datatype(type), operation(comm, type, op), comm->mpi,
-                               next_part(request, -1)));
+        TRY_MPI(MPI_Iallreduce(MPI_IN_PLACE, p.data, p.n_elem, datatype(type), operation(comm, type, op),
+                               comm->mpi, next_part(request, -1)));
         request->n_parts++;
     }
     return STATUS_OK;
@@ -113,15 +123,16 @@ static status_t reduce_begin(struct comm_request *request, int root, void *data,
     for (int i = 0; i < n; i++) {
         const struct piece p = piece(comm, data, n_elem, comm_type_bytes(type), i);
         const bool is_root = comm->rank == root;
-        TRY_MPI(MPI_Ireduce(is_root ? MPI_IN_PLACE : p.data, is_root ? p.data : NULL, p.n_elem, datatype(type),
-                            operation(comm, type, op), root, comm->mpi, next_part(request, -1)));
+        TRY_MPI(MPI_Ireduce(is_root ? MPI_IN_PLACE : p.data, is_root ? p.data : NULL, p.n_elem,
+                            datatype(type), operation(comm, type, op), root, comm->mpi,
+                            next_part(request, -1)));
         request->n_parts++;
     }
     return STATUS_OK;
 }
 
-/* In large groups a reduction to the owner of each part: takes uneven parts in place and any count. (Open MPI's own
- * non-blocking reduce_scatter reduces everything to rank 0 first.) */
+/* In large groups a reduction to the owner of each part: takes uneven parts in place and any count. (Open
+ * MPI's own non-blocking reduce_scatter reduces everything to rank 0 first.) */
 static status_t reduce_scatter_begin(struct comm_request *request, void *data, const int64_t *offsets,
                                      enum comm_type type, enum comm_op op) {
     const size_t width = comm_type_bytes(type);
@@ -129,7 +140,8 @@ static status_t reduce_scatter_begin(struct comm_request *request, void *data, c
     if (comm->size <= comm->family->max_direct)
         return direct_begin(request, DIRECT_REDUCE_SCATTER, 0, data, offsets[comm->size], offsets, type, op);
     for (int r = 0; r < comm->size; r++)
-        TRY(reduce_begin(request, r, (char *)data + (size_t)offsets[r] * width, offsets[r + 1] - offsets[r], type, op));
+        TRY(reduce_begin(request, r, (char *)data + (size_t)offsets[r] * width, offsets[r + 1] - offsets[r],
+                         type, op));
     return STATUS_OK;
 }
 
@@ -181,7 +193,8 @@ static status_t barrier_begin(struct comm_request *request) {
     return STATUS_OK;
 }
 
-/* ---- transfers --------------------------------------------------------------------------------------------- */
+/* ---- transfers
+ * --------------------------------------------------------------------------------------------- */
 
 /* What this rank sends to itself: the k-th send meets the k-th receive. */
 static status_t copy_own(const struct comm *comm, const struct comm_transfer *sends, int n_sends,
@@ -191,15 +204,16 @@ static status_t copy_own(const struct comm *comm, const struct comm_transfer *se
         if (sends[s].rank != comm->rank || sends[s].n_bytes == 0) continue;
         while (r < n_receives && (receives[r].rank != comm->rank || receives[r].n_bytes == 0)) r++;
         CHECK(r < n_receives && receives[r].n_bytes == sends[s].n_bytes, STATUS_INTERNAL,
-              "a transfer of %zu bytes from rank %d to itself has no matching receive", sends[s].n_bytes, comm->rank);
+              "a transfer of %zu bytes from rank %d to itself has no matching receive", sends[s].n_bytes,
+              comm->rank);
         memmove(receives[r].data, sends[s].data, sends[s].n_bytes);
         r++;
     }
     return STATUS_OK;
 }
 
-status_t mpi_post(struct comm_request *request, int rank, void *data, int64_t n_elem, enum comm_type type, int tag,
-                  bool send) {
+status_t mpi_post(struct comm_request *request, int rank, void *data, int64_t n_elem, enum comm_type type,
+                  int tag, bool send) {
     const struct comm *comm = request->comm;
     const int n = n_pieces(comm, n_elem);
     TRY(request_reserve(request, n));
@@ -217,7 +231,8 @@ status_t mpi_post(struct comm_request *request, int rank, void *data, int64_t n_
 
 static status_t transfer_one(struct comm_request *request, const struct comm_transfer *transfer, bool send) {
     if (transfer->rank == request->comm->rank) return STATUS_OK;
-    return mpi_post(request, transfer->rank, transfer->data, (int64_t)transfer->n_bytes, COMM_U8, TRANSFER_TAG, send);
+    return mpi_post(request, transfer->rank, transfer->data, (int64_t)transfer->n_bytes, COMM_U8,
+                    TRANSFER_TAG, send);
 }
 
 static status_t transfer_begin(struct comm_request *request, const struct comm_transfer *sends, int n_sends,
@@ -227,7 +242,8 @@ static status_t transfer_begin(struct comm_request *request, const struct comm_t
     return copy_own(request->comm, sends, n_sends, receives, n_receives);
 }
 
-/* ---- requests ---------------------------------------------------------------------------------------------- */
+/* ---- requests
+ * ---------------------------------------------------------------------------------------------- */
 
 static status_t test(struct comm_request *request, bool *done) {
     int flag = 0;
@@ -241,7 +257,8 @@ static int missing(struct comm_request *request, int *ranks, int capacity) {
     for (int i = 0; i < request->n_parts; i++) {
         int flag = 0;
         if (request->partners[i] < 0) return -1;
-        if (MPI_Request_get_status(request->parts[i], &flag, MPI_STATUS_IGNORE) != MPI_SUCCESS || flag) continue;
+        if (MPI_Request_get_status(request->parts[i], &flag, MPI_STATUS_IGNORE) != MPI_SUCCESS || flag)
+            continue;
         bool known = false;
         for (int k = 0; k < n; k++) known |= ranks[k] == request->partners[i];
         if (!known && n < capacity) ranks[n++] = request->partners[i];
@@ -249,7 +266,8 @@ static int missing(struct comm_request *request, int *ranks, int capacity) {
     return n;
 }
 
-/* ---- communicators ----------------------------------------------------------------------------------------- */
+/* ---- communicators
+ * ----------------------------------------------------------------------------------------- */
 
 static status_t split(struct comm *world, const struct comm_membership *membership, struct comm *group) {
     if (membership->n_ranks == 1) return STATUS_OK; /* a group of one sends nothing */

@@ -19,28 +19,31 @@ static uint16_t bf16_from_f32(float value) {
 }
 
 #define SAME(x) (x)
-/* One function a type: T in memory, WIDE while it is reduced. */
-#define DEFINE(name, T, WIDE, LOAD_, STORE_)                                                                 \
-    static void name(char *out, const void *const *inputs, int n_inputs, int64_t begin, int64_t n, enum comm_op op) { \
+
+/* sum[i] = expression of a = sum[i] and b = x[i] */
+#define ACCUMULATE(LOAD, expression)                                                                         \
+    for (int64_t i = 0; i < n; i++) {                                                                        \
+        const wide_t a = sum[i], b = LOAD(x[i]);                                                             \
+        sum[i] = (wide_t)(expression);                                                                       \
+    }
+
+/* One function a type, for a block: T in memory, WIDE while it is reduced. */
+#define DEFINE(name, T, WIDE, LOAD, STORE)                                                                   \
+    static void name(void *out, const void *const *inputs, int n_inputs, int64_t begin, int64_t n,           \
+                     enum comm_op op) {                                                                      \
         typedef WIDE wide_t;                                                                                 \
         wide_t sum[BLOCK];                                                                                   \
-        const T *first = (const T *)inputs[0] + begin;                                                       \
-        for (int64_t i = 0; i < n; i++) sum[i] = LOAD_(first[i]);                                            \
+        const T *first = inputs[0];                                                                          \
+        for (int64_t i = 0; i < n; i++) sum[i] = LOAD(first[begin + i]);                                     \
         for (int k = 1; k < n_inputs; k++) {                                                                 \
-            const T *x = (const T *)inputs[k] + begin;                                                       \
-            switch (op) {                                                                                    \
-            case COMM_SUM: ACCUMULATE(LOAD_, a + b) break;                                                   \
-            case COMM_MAX: ACCUMULATE(LOAD_, a < b ? b : a) break;                                           \
-            case COMM_MIN: ACCUMULATE(LOAD_, b < a ? b : a) break;                                           \
-            }                                                                                                \
+            const T *x = inputs[k];                                                                          \
+            x += begin;                                                                                      \
+            if (op == COMM_SUM) ACCUMULATE(LOAD, a + b)                                                      \
+            if (op == COMM_MAX) ACCUMULATE(LOAD, a < b ? b : a)                                              \
+            if (op == COMM_MIN) ACCUMULATE(LOAD, b < a ? b : a)                                              \
         }                                                                                                    \
-        T *to = (T *)out + begin;                                                                            \
-        for (int64_t i = 0; i < n; i++) to[i] = STORE_(sum[i]);                                              \
-    }
-#define ACCUMULATE(LOAD_, expression)                                                                        \
-    for (int64_t i = 0; i < n; i++) {                                                                        \
-        const wide_t a = sum[i], b = LOAD_(x[i]);                                                            \
-        sum[i] = (wide_t)(expression);                                                                       \
+        T *to = out;                                                                                         \
+        for (int64_t i = 0; i < n; i++) to[begin + i] = STORE(sum[i]);                                       \
     }
 
 DEFINE(reduce_u8, uint8_t, uint8_t, SAME, SAME)
@@ -53,7 +56,7 @@ DEFINE(reduce_bf16, uint16_t, float, bf16_to_f32, bf16_from_f32)
 
 void reduce_in_order(void *out, const void *const *inputs, int n_inputs, int64_t n_elem, enum comm_type type,
                      enum comm_op op) {
-    static void (*const by_type[])(char *, const void *const *, int, int64_t, int64_t, enum comm_op) = {
+    static void (*const by_type[])(void *, const void *const *, int, int64_t, int64_t, enum comm_op) = {
         [COMM_U8] = reduce_u8,   [COMM_I32] = reduce_i32, [COMM_I64] = reduce_i64,  [COMM_U64] = reduce_u64,
         [COMM_F32] = reduce_f32, [COMM_F64] = reduce_f64, [COMM_BF16] = reduce_bf16};
     for (int64_t begin = 0; begin < n_elem; begin += BLOCK)

@@ -20,15 +20,18 @@ static void own_hostname(char *host, size_t n_bytes) {
 
 const char *comm_library(void) {
     static char text[128];
-    static char raw[MPI_MAX_LIBRARY_VERSION_STRING]; /* "Open MPI v4.1.4, package: ..." or "MPICH Version:\t4.0.2\n..." */
+    static char raw[MPI_MAX_LIBRARY_VERSION_STRING]; /* "Open MPI v4.1.4, package: ..." or "MPICH
+                                                        Version:\t4.0.2\n..." */
     int n = 0, version = 0, subversion = 0;
     MPI_Get_library_version(raw, &n);
     MPI_Get_version(&version, &subversion);
     raw[strcspn(raw, ",\n")] = '\0';
     const char *number = raw + strcspn(raw, "0123456789");
-    const char *name = strncmp(raw, "MPICH", 5) == 0 ? "MPICH" : strncmp(raw, "Open MPI", 8) == 0 ? "Open MPI" : NULL;
-    snprintf(text, sizeof text, "%s%s%.60s (MPI %d.%d)", name ? name : "", name ? " " : "", name ? number : raw,
-             version, subversion);
+    const char *name = strncmp(raw, "MPICH", 5) == 0      ? "MPICH"
+                       : strncmp(raw, "Open MPI", 8) == 0 ? "Open MPI"
+                                                          : NULL;
+    snprintf(text, sizeof text, "%s%s%.60s (MPI %d.%d)", name ? name : "", name ? " " : "",
+             name ? number : raw, version, subversion);
     return text;
 }
 
@@ -45,7 +48,8 @@ static status_t find_nodes(struct comm_family *family) {
     struct rank_info *own = &family->ranks[world->rank];
     own_hostname(own->host, sizeof own->host);
     own->node = first;
-    TRY_MPI(MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, family->ranks, sizeof *own, MPI_BYTE, world->mpi));
+    TRY_MPI(
+        MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, family->ranks, sizeof *own, MPI_BYTE, world->mpi));
     int n_nodes = 0; /* a node's first rank comes before its others: number the nodes by it */
     for (int r = 0; r < world->size; r++) {
         const int leader = family->ranks[r].node;
@@ -84,7 +88,8 @@ status_t comm_finish(struct comm **handle) {
     struct comm *world = *handle;
     if (!world) return STATUS_OK;
     struct comm_family *family = world->family;
-    const bool in_order = !family->agreed; /* else the ranks failed alike, and what they had under way is unknown */
+    const bool in_order =
+        !family->agreed; /* else the ranks failed alike, and what they had under way is unknown */
     if (in_order) TRY(comm_barrier(world));
     while (family->groups) {
         struct comm *group = family->groups;
@@ -119,7 +124,8 @@ _Noreturn void comm_abort(int exit_code) {
     _exit(exit_code);
 }
 
-/* ---- groups ------------------------------------------------------------------------------------------------ */
+/* ---- groups
+ * ------------------------------------------------------------------------------------------------ */
 
 static uint64_t hash_groups(int n_groups, const struct comm_membership *groups) {
     uint64_t hash = XXH3_64bits(&n_groups, sizeof n_groups);
@@ -127,7 +133,8 @@ static uint64_t hash_groups(int n_groups, const struct comm_membership *groups) 
         hash = XXH3_64bits_withSeed(groups[g].name, strlen(groups[g].name), hash);
         hash = XXH3_64bits_withSeed(&groups[g].n_ranks, sizeof groups[g].n_ranks, hash);
         if (groups[g].n_ranks > 0)
-            hash = XXH3_64bits_withSeed(groups[g].ranks, (size_t)groups[g].n_ranks * sizeof *groups[g].ranks, hash);
+            hash = XXH3_64bits_withSeed(groups[g].ranks, (size_t)groups[g].n_ranks * sizeof *groups[g].ranks,
+                                        hash);
     }
     return hash;
 }
@@ -154,9 +161,10 @@ static status_t compare_groups(struct comm *world, int n_groups, const struct co
 static status_t check_membership(const struct comm *world, const struct comm_membership *m) {
     CHECK(m->n_ranks >= 1, STATUS_INTERNAL, "group '%s' has no ranks", m->name);
     for (int i = 0; i < m->n_ranks; i++) {
-        CHECK(m->ranks[i] >= 0 && m->ranks[i] < world->size, STATUS_INTERNAL, "group '%s' names rank %d of %d", m->name,
-              m->ranks[i], world->size);
-        CHECK(i == 0 || m->ranks[i - 1] < m->ranks[i], STATUS_INTERNAL, "the ranks of group '%s' do not ascend", m->name);
+        CHECK(m->ranks[i] >= 0 && m->ranks[i] < world->size, STATUS_INTERNAL,
+              "group '%s' names rank %d of %d", m->name, m->ranks[i], world->size);
+        CHECK(i == 0 || m->ranks[i - 1] < m->ranks[i], STATUS_INTERNAL,
+              "the ranks of group '%s' do not ascend", m->name);
     }
     return STATUS_OK;
 }
@@ -170,15 +178,22 @@ static status_t group_new(struct comm *world, const struct comm_membership *m, i
         return FAIL(STATUS_NO_MEMORY, "no memory for group '%s'", m->name);
     }
     memcpy(ranks, m->ranks, (size_t)m->n_ranks * sizeof *ranks);
-    *group = (struct comm){.ops = world->ops, .family = world->family, .next = world->family->groups, .rank = rank,
-                           .size = m->n_ranks, .world_ranks = ranks, .mpi = MPI_COMM_NULL, .host = group};
+    *group = (struct comm){.ops = world->ops,
+                           .family = world->family,
+                           .next = world->family->groups,
+                           .rank = rank,
+                           .size = m->n_ranks,
+                           .world_ranks = ranks,
+                           .mpi = MPI_COMM_NULL,
+                           .host = group};
     snprintf(group->name, sizeof group->name, "%s", m->name);
     world->family->groups = group;
     *out = group;
     return STATUS_OK;
 }
 
-status_t comm_split(struct comm *world, int n_groups, const struct comm_membership *groups, struct comm **out) {
+status_t comm_split(struct comm *world, int n_groups, const struct comm_membership *groups,
+                    struct comm **out) {
     status_t status = STATUS_OK;
     if (world->size > 1) TRY(compare_groups(world, n_groups, groups));
     for (int g = 0; g < n_groups; g++) TRY(check_membership(world, &groups[g]));

@@ -1,8 +1,8 @@
 /* marrs_dist bench comm: latency and bandwidth between the ranks that were started, in nccl-tests' columns.
  *
- * Time is the slowest rank's median over the repetitions; algbw = size / time; busbw = algbw times the share of the
- * size that must cross a rank's link whatever the algorithm: 2 (n-1) / n for all_reduce, (n-1) / n for reduce_scatter and
- * all_gather, 1 for the exchange (size: 8 bytes an image, each way). */
+ * Time is the slowest rank's median over the repetitions; algbw = size / time; busbw = algbw times the share
+ * of the size that must cross a rank's link whatever the algorithm: 2 (n-1) / n for all_reduce, (n-1) / n for
+ * reduce_scatter and all_gather, 1 for the exchange (size: 8 bytes an image, each way). */
 #include "launcher/commands.h"
 
 #include "comm/comm.h"
@@ -26,22 +26,27 @@ struct comm_bench {
     int64_t n_bytes_min, n_bytes_max, factor;
     const char *only; /* name of an operation; NULL: all */
     bool json;
-    int64_t n;        /* elements (exchange: images) of the present row */
+    int64_t n; /* elements (exchange: images) of the present row */
     float *data;
     int64_t *offsets;
     struct exchange_plan *plan;
     struct pseudo_label *labels; /* [4 * images of this rank at most]: sent by both peers, received by both */
 };
 
-/* ---- operations -------------------------------------------------------------------------------------------- */
+/* ---- operations
+ * -------------------------------------------------------------------------------------------- */
 
-static status_t all_reduce(struct comm_bench *b) { return comm_all_reduce(b->world, b->data, b->n, COMM_F32, COMM_SUM); }
+static status_t all_reduce(struct comm_bench *b) {
+    return comm_all_reduce(b->world, b->data, b->n, COMM_F32, COMM_SUM);
+}
 
 static status_t reduce_scatter(struct comm_bench *b) {
     return comm_reduce_scatter(b->world, b->data, b->offsets, COMM_F32, COMM_SUM);
 }
 
-static status_t all_gather(struct comm_bench *b) { return comm_all_gather(b->world, b->data, b->offsets, COMM_F32); }
+static status_t all_gather(struct comm_bench *b) {
+    return comm_all_gather(b->world, b->data, b->offsets, COMM_F32);
+}
 
 static status_t exchange_start(struct comm_bench *b, struct exchange_request **request) {
     struct pseudo_label *send[2], *receive[4] = {0};
@@ -59,7 +64,9 @@ static status_t exchange(struct comm_bench *b) {
 }
 
 /* What this rank brings at element i, and what must be there afterwards; NAN: not defined. */
-static float brought(int rank, int64_t i) { return (float)((i + 3 * rank) % 64); }
+static float brought(int rank, int64_t i) {
+    return (float)((i + 3 * rank) % 64);
+}
 
 static float sum_at(const struct comm_bench *b, int64_t i) {
     float sum = 0;
@@ -72,8 +79,12 @@ static bool owns(const struct comm_bench *b, int64_t i) {
     return i >= b->offsets[rank] && i < b->offsets[rank + 1];
 }
 
-static float after_all_reduce(const struct comm_bench *b, int64_t i) { return sum_at(b, i); }
-static float after_reduce_scatter(const struct comm_bench *b, int64_t i) { return owns(b, i) ? sum_at(b, i) : NAN; }
+static float after_all_reduce(const struct comm_bench *b, int64_t i) {
+    return sum_at(b, i);
+}
+static float after_reduce_scatter(const struct comm_bench *b, int64_t i) {
+    return owns(b, i) ? sum_at(b, i) : NAN;
+}
 static float after_all_gather(const struct comm_bench *b, int64_t i) {
     int r = 0;
     while (i >= b->offsets[r + 1]) r++;
@@ -94,7 +105,8 @@ static const struct {
 };
 enum { N_OPERATIONS = sizeof operations / sizeof *operations };
 
-/* ---- right results ----------------------------------------------------------------------------------------- */
+/* ---- right results
+ * ----------------------------------------------------------------------------------------- */
 
 static status_t count_wrong_floats(struct comm_bench *b, int op, int64_t *n_wrong) {
     const int rank = comm_rank(b->world);
@@ -112,7 +124,8 @@ static status_t count_wrong_labels(struct comm_bench *b, int64_t *n_wrong) {
     for (int p = 0; p < 2; p++) {
         const struct interval own = exchange_interval(b->plan, p);
         for (int64_t i = own.begin; i < own.end; i++)
-            b->labels[p * b->n + i - own.begin] = (struct pseudo_label){.label = (int32_t)(2 * i + p), .confidence = 1};
+            b->labels[p * b->n + i - own.begin] =
+                (struct pseudo_label){.label = (int32_t)(2 * i + p), .confidence = 1};
     }
     TRY(exchange(b));
     for (int p = 0; p < 2; p++) {
@@ -123,7 +136,8 @@ static status_t count_wrong_labels(struct comm_bench *b, int64_t *n_wrong) {
     return STATUS_OK;
 }
 
-/* ---- times ------------------------------------------------------------------------------------------------- */
+/* ---- times
+ * ------------------------------------------------------------------------------------------------- */
 
 static int compare_doubles(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
@@ -154,15 +168,17 @@ static status_t median_time(struct comm_bench *b, int op, double *median_s) {
 static void print_row(const struct comm_bench *b, int op, double time_s, int64_t n_wrong) {
     const double n = comm_size(b->world), size = (double)(b->n * operations[op].element_bytes);
     const double algbw = size / time_s / 1e9;
-    const double busbw = operations[op].crossings > 0 ? algbw * operations[op].crossings * (n - 1) / n : algbw;
+    const double busbw =
+        operations[op].crossings > 0 ? algbw * operations[op].crossings * (n - 1) / n : algbw;
     if (comm_rank(b->world) != 0) return;
     if (b->json)
-        printf("{\"op\": \"%s\", \"ranks\": %d, \"size\": %.0f, \"count\": %" PRId64 ", \"time_us\": %.2f, \"algbw\": %.4f, "
+        printf("{\"op\": \"%s\", \"ranks\": %d, \"size\": %.0f, \"count\": %" PRId64
+               ", \"time_us\": %.2f, \"algbw\": %.4f, "
                "\"busbw\": %.4f, \"wrong\": %" PRId64 "}\n",
                operations[op].name, comm_size(b->world), size, b->n, 1e6 * time_s, algbw, busbw, n_wrong);
     else
-        printf("%12.0f %12" PRId64 " %8s %6s %10.1f %8.3f %8.3f %7" PRId64 "\n", size, b->n, operations[op].type,
-               operations[op].redop, 1e6 * time_s, algbw, busbw, n_wrong);
+        printf("%12.0f %12" PRId64 " %8s %6s %10.1f %8.3f %8.3f %7" PRId64 "\n", size, b->n,
+               operations[op].type, operations[op].redop, 1e6 * time_s, algbw, busbw, n_wrong);
     fflush(stdout);
 }
 
@@ -175,7 +191,8 @@ static status_t run_row(struct comm_bench *b, int op) {
     TRY(comm_all_reduce(b->world, &n_wrong, 1, COMM_I64, COMM_SUM));
     TRY(median_time(b, op, &time_s));
     print_row(b, op, time_s, n_wrong);
-    CHECK(n_wrong == 0, STATUS_INTERNAL, "bench comm: %" PRId64 " wrong values from %s of %" PRId64 " elements", n_wrong,
+    CHECK(n_wrong == 0, STATUS_INTERNAL,
+          "bench comm: %" PRId64 " wrong values from %s of %" PRId64 " elements", n_wrong,
           operations[op].name, b->n);
     return STATUS_OK;
 }
@@ -187,8 +204,8 @@ static status_t plan_exchange(struct comm_bench *b) {
     int *ranks = memory_zeroed((size_t)size, sizeof *ranks);
     CHECK(ranks, STATUS_NO_MEMORY, "no memory for %d ranks", size);
     for (int r = 0; r < size; r++) ranks[r] = r;
-    const struct comm_membership peers[] = {{"a", ranks, half},
-                                            {"b", size > 1 ? ranks + half : ranks, size > 1 ? size - half : 1}};
+    const struct comm_membership peers[] = {
+        {"a", ranks, half}, {"b", size > 1 ? ranks + half : ranks, size > 1 ? size - half : 1}};
     exchange_plan_free(&b->plan);
     status = exchange_plan_new(b->world, 2, peers, b->n, &b->plan);
     free(ranks);
@@ -197,10 +214,11 @@ static status_t plan_exchange(struct comm_bench *b) {
 
 static status_t run_rows(struct comm_bench *b, int op) {
     if (comm_rank(b->world) == 0 && !b->json)
-        printf("# %s, %d ranks\n# %10s %12s %8s %6s %10s %8s %8s %7s\n# %10s %12s %8s %6s %10s %8s %8s\n", operations[op].name,
-               comm_size(b->world), "size", "count", "type", "redop", "time", "algbw", "busbw", "#wrong", "(B)", "(elements)", "",
-               "", "(us)", "(GB/s)", "(GB/s)");
-    const int64_t most = operations[op].after || b->n_bytes_max < MAX_EXCHANGE_BYTES ? b->n_bytes_max : MAX_EXCHANGE_BYTES;
+        printf("# %s, %d ranks\n# %10s %12s %8s %6s %10s %8s %8s %7s\n# %10s %12s %8s %6s %10s %8s %8s\n",
+               operations[op].name, comm_size(b->world), "size", "count", "type", "redop", "time", "algbw",
+               "busbw", "#wrong", "(B)", "(elements)", "", "", "(us)", "(GB/s)", "(GB/s)");
+    const int64_t most =
+        operations[op].after || b->n_bytes_max < MAX_EXCHANGE_BYTES ? b->n_bytes_max : MAX_EXCHANGE_BYTES;
     for (int64_t bytes = b->n_bytes_min; bytes <= most; bytes *= b->factor) {
         b->n = bytes / operations[op].element_bytes;
         if (b->n == 0) continue;
@@ -234,21 +252,26 @@ static status_t exposed_exchange(struct comm_bench *b) {
     double worst[2] = {waits[STEPS / 2], waits[STEPS - 1]};
     TRY(comm_all_reduce(b->world, worst, 2, COMM_F64, COMM_MAX));
     if (comm_rank(b->world) != 0) return STATUS_OK;
-    printf(b->json ? "{\"op\": \"exposed_exchange\", \"images\": %d, \"work_ms\": %.0f, \"median_ms\": %.4f, \"max_ms\": %.4f}\n"
-                   : "# exchange of %d images behind %.0f ms of work: exposed wait %.4f ms (median), %.4f ms (most)\n",
+    printf(b->json ? "{\"op\": \"exposed_exchange\", \"images\": %d, \"work_ms\": %.0f, \"median_ms\": %.4f, "
+                     "\"max_ms\": %.4f}\n"
+                   : "# exchange of %d images behind %.0f ms of work: exposed wait %.4f ms (median), %.4f ms "
+                     "(most)\n",
            IMAGES, 1e3 * work_s, 1e3 * worst[0], 1e3 * worst[1]);
     return STATUS_OK;
 }
 
-/* ---- options ----------------------------------------------------------------------------------------------- */
+/* ---- options
+ * ----------------------------------------------------------------------------------------------- */
 
-static status_t parse_number(const char *option, const char *text, int64_t least, int64_t most, int64_t *out) {
+static status_t parse_number(const char *option, const char *text, int64_t least, int64_t most,
+                             int64_t *out) {
     char *end;
     CHECK(text, STATUS_USAGE, "bench comm: %s wants a number", option);
     errno = 0;
     const long long value = strtoll(text, &end, 10);
     CHECK(!errno && end != text && !*end && value >= least && value <= most, STATUS_USAGE,
-          "bench comm: %s takes a number from %" PRId64 " to %" PRId64 ", not '%s'", option, least, most, text);
+          "bench comm: %s takes a number from %" PRId64 " to %" PRId64 ", not '%s'", option, least, most,
+          text);
     *out = value;
     return STATUS_OK;
 }
@@ -280,15 +303,15 @@ static status_t parse(int argc, char **argv, struct comm_bench *b) {
             return command_unknown_option("bench comm", argv[i], known);
         i++;
     }
-    CHECK(b->n_bytes_min <= b->n_bytes_max, STATUS_USAGE, "bench comm: --min %" PRId64 " is above --max %" PRId64,
-          b->n_bytes_min, b->n_bytes_max);
+    CHECK(b->n_bytes_min <= b->n_bytes_max, STATUS_USAGE,
+          "bench comm: --min %" PRId64 " is above --max %" PRId64, b->n_bytes_min, b->n_bytes_max);
     return STATUS_OK;
 }
 
 static status_t run_all(struct comm_bench *b) {
     bool any_exchange = false;
     for (int op = 0; op < N_OPERATIONS; op++) {
-        if (b->only && strcmp(b->only, operations[op].name)) continue;
+        if (b->only && strcmp(b->only, operations[op].name) != 0) continue;
         any_exchange |= !operations[op].after;
         TRY(run_rows(b, op));
     }
@@ -305,8 +328,8 @@ status_t cmd_bench_comm(struct launch_context *context, int argc, char **argv) {
     b.data = memory_aligned((size_t)b.n_bytes_max);
     b.labels = memory_aligned(4 * MAX_EXCHANGE_BYTES);
     b.offsets = memory_zeroed((size_t)comm_size(b.world) + 1, sizeof *b.offsets);
-    CHECK_TO(out, b.data && b.labels && b.offsets, STATUS_NO_MEMORY, "bench comm: no memory for messages of %" PRId64 " bytes",
-             b.n_bytes_max);
+    CHECK_TO(out, b.data && b.labels && b.offsets, STATUS_NO_MEMORY,
+             "bench comm: no memory for messages of %" PRId64 " bytes", b.n_bytes_max);
     TRY_TO(out, run_all(&b));
 out:
     exchange_plan_free(&b.plan);

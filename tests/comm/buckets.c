@@ -1,6 +1,6 @@
-// Gradient buckets against serial sums: 1 KB and 100 MB buckets, whole and sharded, segments reported in any order, at
-// several group sizes in one world. Gradients are small integers, so that every sum is exact.
-// CASES np=1,2,3,4,8
+// Gradient buckets against serial sums: 1 KB and 100 MB buckets, whole and sharded, segments reported in any
+// order, at several group sizes in one world. Gradients are small integers, so that every sum is exact. CASES
+// np=1,2,3,4,8
 #include <stdlib.h>
 #include <string.h>
 #include "tests/support/test.h"
@@ -11,21 +11,25 @@ static struct comm *world;
 static int rank, size;
 
 #define N_SEGMENTS 23
-#define STEPS 3
+#define STEPS      3
 
 static struct bucket_segment segments[N_SEGMENTS];
 static int64_t n_elem;
 
-/* Lengths from 1 to some thousand, the last layer first in the list; the starts are aligned to 16 elements. */
+/* Lengths from 1 to some thousand, the last layer first in the list; the starts are aligned to 16 elements.
+ */
 static void lay_out(void) {
     n_elem = 0;
     for (int i = N_SEGMENTS - 1; i >= 0; i--) {
-        segments[i] = (struct bucket_segment){.offset = n_elem, .n_elem = 1 + (int64_t)i * i * 13 % 997 * (i % 3 ? 1 : 9)};
+        segments[i] = (struct bucket_segment){.offset = n_elem,
+                                              .n_elem = 1 + (int64_t)i * i * 13 % 997 * (i % 3 ? 1 : 9)};
         n_elem += (segments[i].n_elem + 15) / 16 * 16;
     }
 }
 
-static float gradient_of(int r, int64_t i, int step) { return (float)((i * 31 + r * 17 + step * 5) % 1009 - 504); }
+static float gradient_of(int r, int64_t i, int step) {
+    return (float)((i * 31 + r * 17 + step * 5) % 1009 - 504);
+}
 
 static float sum_of(int group_size, int64_t i, int step) {
     float sum = 0;
@@ -44,8 +48,8 @@ static void compare(const float *gradients, const struct comm *group, struct int
     for (int s = 0; s < N_SEGMENTS; s++)
         for (int64_t i = segments[s].offset; i < segments[s].offset + segments[s].n_elem; i++)
             if (i >= shard.begin && i < shard.end && gradients[i] != sum_of(comm_size(group), i, step))
-                fail_msg("rank %d of group %d, step %d, element %lld: %g", comm_rank(group), comm_size(group), step,
-                         (long long)i, (double)gradients[i]);
+                fail_msg("rank %d of group %d, step %d, element %lld: %g", comm_rank(group), comm_size(group),
+                         step, (long long)i, (double)gradients[i]);
 }
 
 /* Parameters after an update that only the owners made. */
@@ -57,11 +61,13 @@ static void gather(struct buckets *buckets, struct interval shard, int step) {
     assert_ok(buckets_gather_parameters(buckets, parameters, &wait_s));
     assert_true(wait_s >= 0);
     for (int64_t i = 0; i < n_elem; i++)
-        if (parameters[i] != (float)(i + step)) fail_msg("parameter %lld is %g", (long long)i, (double)parameters[i]);
+        if (parameters[i] != (float)(i + step))
+            fail_msg("parameter %lld is %g", (long long)i, (double)parameters[i]);
     free(parameters);
 }
 
-static void steps(struct comm *group, size_t bucket_bytes, bool sharded, int least_buckets, int most_buckets) {
+static void steps(struct comm *group, size_t bucket_bytes, bool sharded, int least_buckets,
+                  int most_buckets) {
     float *gradients = memory_aligned((size_t)n_elem * sizeof *gradients);
     struct buckets *buckets;
     struct buckets_stats stats;

@@ -1,5 +1,5 @@
-// Ranks that stay away, fail, are stopped or killed: the job ends within its bound, with the exit code of the cause and a
-// message that names the rank. Run without arguments this starts mpirun on itself, once a case.
+// Ranks that stay away, fail, are stopped or killed: the job ends within its bound, with the exit code of the
+// cause and a message that names the rank. Run without arguments this starts mpirun on itself, once a case.
 // LIMIT 120
 #include <signal.h>
 #include <stdio.h>
@@ -12,7 +12,8 @@
 #include "comm/comm.h"
 #include "common/clock.h"
 
-/* ---- as a rank --------------------------------------------------------------------------------------------- */
+/* ---- as a rank
+ * --------------------------------------------------------------------------------------------- */
 
 static struct comm *world;
 static int rank;
@@ -64,8 +65,12 @@ static status_t fail_alone(int who) {
     return rank == who ? FAIL(STATUS_BAD_DATA, "shard x.h5: row %d is damaged", who) : sum_with_all();
 }
 
-static status_t rank_1_fails(void) { return fail_alone(1); }
-static status_t rank_0_fails(void) { return fail_alone(0); }
+static status_t rank_1_fails(void) {
+    return fail_alone(1);
+}
+static status_t rank_0_fails(void) {
+    return fail_alone(0);
+}
 
 /* Rank 2 is quicker than the others, which must not take its failure for something they know nothing of. */
 static status_t all_fail_alike(void) {
@@ -73,7 +78,9 @@ static status_t all_fail_alike(void) {
     return FAIL(STATUS_BAD_CONFIG, "c.yaml:3:1: unknown key");
 }
 
-static status_t all_fail_differently(void) { return FAIL(STATUS_IO, "cannot write file of rank %d", rank); }
+static status_t all_fail_differently(void) {
+    return FAIL(STATUS_IO, "cannot write file of rank %d", rank);
+}
 
 static status_t signal_itself(int who, int sig) {
     TRY(comm_barrier(world));
@@ -81,18 +88,33 @@ static status_t signal_itself(int who, int sig) {
     return sum_with_all();
 }
 
-static status_t rank_1_killed(void) { return signal_itself(1, SIGKILL); }
-static status_t rank_1_stopped(void) { return signal_itself(1, SIGSTOP); }
-static status_t rank_0_stopped(void) { return signal_itself(0, SIGSTOP); }
-static status_t nothing_happens(void) { return sum_with_all(); }
+static status_t rank_1_killed(void) {
+    return signal_itself(1, SIGKILL);
+}
+static status_t rank_1_stopped(void) {
+    return signal_itself(1, SIGSTOP);
+}
+static status_t rank_0_stopped(void) {
+    return signal_itself(0, SIGSTOP);
+}
+static status_t nothing_happens(void) {
+    return sum_with_all();
+}
 
 static const struct {
     const char *name;
     status_t (*run)(void);
-} cases[] = {{"stay_away", stay_away},           {"wait_elsewhere", wait_elsewhere}, {"late_labels", late_labels},
-             {"rank_1_fails", rank_1_fails},     {"rank_0_fails", rank_0_fails},     {"all_fail_alike", all_fail_alike},
-             {"all_fail_differently", all_fail_differently}, {"rank_1_killed", rank_1_killed},
-             {"rank_1_stopped", rank_1_stopped}, {"rank_0_stopped", rank_0_stopped}, {"nothing_happens", nothing_happens}};
+} cases[] = {{"stay_away", stay_away},
+             {"wait_elsewhere", wait_elsewhere},
+             {"late_labels", late_labels},
+             {"rank_1_fails", rank_1_fails},
+             {"rank_0_fails", rank_0_fails},
+             {"all_fail_alike", all_fail_alike},
+             {"all_fail_differently", all_fail_differently},
+             {"rank_1_killed", rank_1_killed},
+             {"rank_1_stopped", rank_1_stopped},
+             {"rank_0_stopped", rank_0_stopped},
+             {"nothing_happens", nothing_happens}};
 
 /* What launcher/main.c does at the end. */
 static int end(status_t status) {
@@ -118,7 +140,8 @@ static int as_rank(int argc, char **argv) {
     return 2;
 }
 
-/* ---- as the test ------------------------------------------------------------------------------------------- */
+/* ---- as the test
+ * ------------------------------------------------------------------------------------------- */
 
 static const char *self;
 static char output[65536];
@@ -127,7 +150,8 @@ static char output[65536];
 static int run(const char *name, double limit_s) {
     char command[1024];
     const char *mpirun = getenv("MPIRUN");
-    snprintf(command, sizeof command, "timeout -k 1 40 %s -np 3 %s %s 2>&1", mpirun ? mpirun : "mpirun", self, name);
+    snprintf(command, sizeof command, "timeout -k 1 40 %s -np 3 %s %s 2>&1", mpirun ? mpirun : "mpirun", self,
+             name);
     const double begin_s = clock_now_s();
     FILE *pipe = popen(command, "r");
     assert_non_null(pipe);
@@ -203,8 +227,9 @@ static void nothing_to_say(void **state) {
 int main(int argc, char **argv) {
     self = argv[0];
     if (argc > 1) return as_rank(argc, argv);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(deadline_names_who_is_missing),
-                                       cmocka_unit_test(one_failure_ends_all), cmocka_unit_test(failures_of_all),
-                                       cmocka_unit_test(killed_and_stopped), cmocka_unit_test(nothing_to_say)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(deadline_names_who_is_missing), cmocka_unit_test(one_failure_ends_all),
+        cmocka_unit_test(failures_of_all), cmocka_unit_test(killed_and_stopped),
+        cmocka_unit_test(nothing_to_say)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

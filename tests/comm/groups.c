@@ -1,6 +1,5 @@
-// Groups of any shape: ranks and sizes within them, sums that stay inside, a rank in several groups; and lists that
-// differ between the ranks are found before anybody waits.
-// CASES np=1,2,3,4,8
+// Groups of any shape: ranks and sizes within them, sums that stay inside, a rank in several groups; and
+// lists that differ between the ranks are found before anybody waits. CASES np=1,2,3,4,8
 #include <stdio.h>
 #include <string.h>
 #include "tests/support/test.h"
@@ -14,11 +13,12 @@ static void sums_stay_inside(void **state) {
     int ranks[3][8], n[3] = {0, 0, 0};
     struct comm *groups[3];
     for (int r = 0; r < size; r++) {
-        ranks[0][n[0]++] = r;                /* all */
+        ranks[0][n[0]++] = r;                 /* all */
         if (r % 3 == 0) ranks[1][n[1]++] = r; /* some */
         if (r == size - 1) ranks[2][n[2]++] = r;
     }
-    const struct comm_membership lists[] = {{"all", ranks[0], n[0]}, {"third", ranks[1], n[1]}, {"last", ranks[2], n[2]}};
+    const struct comm_membership lists[] = {
+        {"all", ranks[0], n[0]}, {"third", ranks[1], n[1]}, {"last", ranks[2], n[2]}};
     assert_ok(comm_split(world, 3, lists, groups));
     for (int g = 0; g < 3; g++) {
         int64_t sum = 0, mine = 1ll << (8 * (rank % 7));
@@ -52,7 +52,8 @@ static void different_lists_are_found(void **state) {
     for (int r = 0; r < size; r++) all[r] = r;
     const int odd_one = size / 2;
     snprintf(words, sizeof words, "rank %d on ", odd_one);
-    const struct comm_membership good = {"a", all, size}, shorter = {"a", all, size - 1}, renamed = {"b", all, size};
+    const struct comm_membership good = {"a", all, size}, shorter = {"a", all, size - 1},
+                                 renamed = {"b", all, size};
     assert_fails(comm_split(world, 1, rank == odd_one ? &shorter : &good, groups), STATUS_INTERNAL, words);
     assert_fails(comm_split(world, 1, rank == odd_one ? &renamed : &good, groups), STATUS_INTERNAL, words);
     assert_fails(comm_split(world, rank == odd_one ? 0 : 1, &good, groups), STATUS_INTERNAL, words);
@@ -74,7 +75,8 @@ int main(int argc, char **argv) {
     if (comm_start(&argc, &argv, &world) != STATUS_OK) return 1;
     rank = comm_rank(world);
     size = comm_size(world);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(sums_stay_inside), cmocka_unit_test(different_lists_are_found),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(sums_stay_inside),
+                                       cmocka_unit_test(different_lists_are_found),
                                        cmocka_unit_test(impossible_lists)};
     if (cmocka_run_group_tests(tests, NULL, NULL)) comm_abort(1);
     return comm_finish(&world) != STATUS_OK;

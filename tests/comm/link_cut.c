@@ -1,6 +1,6 @@
-// The cable between two hosts is pulled in the middle of a run: the job ends soon after the deadline, and the message names
-// the rank that is out of reach. Hosts in network namespaces; skipped where these cannot be made.
-// LIMIT 90
+// The cable between two hosts is pulled in the middle of a run: the job ends soon after the deadline, and the
+// message names the rank that is out of reach. Hosts in network namespaces; skipped where these cannot be
+// made. LIMIT 90
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +33,8 @@ static int run(const char *self, const char *deadline_s, int limit_s, double *ti
     char words[1024];
     snprintf(words, sizeof words,
              "mpirun -np 2 %s %s & job=$!; (sleep %d; kill -KILL $job) >/dev/null 2>&1 & guard=$!; sleep 3; "
-             "NETNS_PREFIX=mcut bash tests/support/netns-cluster.sh cut h2; wait $job; code=$?; kill $guard; exit $code",
+             "NETNS_PREFIX=mcut bash tests/support/netns-cluster.sh cut h2; wait $job; code=$?; kill $guard; "
+             "exit $code",
              self, deadline_s, limit_s);
     const double begin_s = clock_now_s();
     const int code = cluster("mcut", words);
@@ -42,11 +43,13 @@ static int run(const char *self, const char *deadline_s, int limit_s, double *ti
     return code;
 }
 
-/* With a deadline of its own as short as this, a rank says who is missing before mpirun's daemons notice anything. */
+/* With a deadline of its own as short as this, a rank says who is missing before mpirun's daemons notice
+ * anything. */
 static int message_names_the_rank(const char *self) {
     double time_s;
     run(self, "1", 10, &time_s);
-    return strstr(cluster_output, "SAYS rank 0 on h1: ") && strstr(cluster_output, "no answer from rank 1 on h2");
+    return strstr(cluster_output, "SAYS rank 0 on h1: ") &&
+           strstr(cluster_output, "no answer from rank 1 on h2");
 }
 
 /* With keep-alive, mpirun ends the job long before the ranks' deadline, and names the host. */

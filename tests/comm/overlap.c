@@ -1,7 +1,6 @@
-// Gradient buckets hide behind backward on a slow cable: with a poke each 0.2 ms the exposed wait is under 20 % of the
-// reduction; without any MPI call it is most of it, which shows that the cable is the bottleneck. Two hosts in network
-// namespaces with 200 Mbit/s between them; skipped where these cannot be made.
-// LIMIT 90
+// Gradient buckets hide behind backward on a slow cable: with a poke each 0.2 ms the exposed wait is under 20
+// % of the reduction; without any MPI call it is most of it, which shows that the cable is the bottleneck.
+// Two hosts in network namespaces with 200 Mbit/s between them; skipped where these cannot be made. LIMIT 90
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,11 +12,13 @@
 #include "common/clock.h"
 #include "common/memory.h"
 
-/* ---- as a rank --------------------------------------------------------------------------------------------- */
+/* ---- as a rank
+ * --------------------------------------------------------------------------------------------- */
 
 enum { N_SEGMENTS = 64, SEGMENT = 32768, N_ELEM = N_SEGMENTS * SEGMENT }; /* 8 MiB, buckets of 512 KiB */
 
-/* Stands for computing: no MPI call but a poke each 0.2 ms. It sleeps, to leave the two cores to the cable's relay. */
+/* Stands for computing: no MPI call but a poke each 0.2 ms. It sleeps, to leave the two cores to the cable's
+ * relay. */
 static void compute(double time_s, struct buckets *poked) {
     const double begin_s = clock_now_s();
     if (!poked) {
@@ -30,9 +31,10 @@ static void compute(double time_s, struct buckets *poked) {
     }
 }
 
-/* One backward pass of compute_s; the segments become final evenly over it, or all at its begin where not poked. */
-static status_t step(struct comm *world, struct buckets *buckets, float *gradients, double compute_s, bool poked,
-                     struct buckets_stats *stats) {
+/* One backward pass of compute_s; the segments become final evenly over it, or all at its begin where not
+ * poked. */
+static status_t step(struct comm *world, struct buckets *buckets, float *gradients, double compute_s,
+                     bool poked, struct buckets_stats *stats) {
     for (int i = 0; i < N_ELEM; i++) gradients[i] = (float)(i % 1000 + comm_rank(world));
     TRY(comm_barrier(world));
     TRY(buckets_begin_step(buckets));
@@ -51,10 +53,10 @@ static status_t step(struct comm *world, struct buckets *buckets, float *gradien
 }
 
 /* The best of a few steps, over both ranks: other work on the machine only ever adds to the times. */
-static status_t best_step(struct comm *world, struct buckets *buckets, float *gradients, double compute_s, bool poked,
-                          int n_tries, double enough_s, double *wait_s) {
+static status_t best_step(struct comm *world, struct buckets *buckets, float *gradients, double compute_s,
+                          bool poked, int n_tries, double enough_s, double *wait_s) {
     *wait_s = 1e9;
-    for (int i = 0; i < n_tries && *wait_s > enough_s; i++) {
+    for (int i = 0; i<n_tries && * wait_s> enough_s; i++) {
         struct buckets_stats stats;
         TRY(step(world, buckets, gradients, compute_s, poked, &stats));
         TRY(comm_all_reduce(world, &stats.wait_s, 1, COMM_F64, COMM_MAX));
@@ -69,7 +71,8 @@ static status_t measure(struct comm *world, bool sharded) {
     double reduction_s, deaf_s, poked_s;
     float *gradients = memory_aligned(N_ELEM * sizeof *gradients);
     for (int s = 0; s < N_SEGMENTS; s++)
-        segments[s] = (struct bucket_segment){.offset = (int64_t)(N_SEGMENTS - 1 - s) * SEGMENT, .n_elem = SEGMENT};
+        segments[s] =
+            (struct bucket_segment){.offset = (int64_t)(N_SEGMENTS - 1 - s) * SEGMENT, .n_elem = SEGMENT};
     TRY(buckets_new(world, gradients, N_ELEM, segments, N_SEGMENTS, 512 << 10, sharded, &buckets));
     TRY(best_step(world, buckets, gradients, 0, false, 3, 0, &reduction_s));
     /* Between two ranks a sharded sum goes all one way in each half of the pass: half the cable. */
@@ -77,8 +80,8 @@ static status_t measure(struct comm *world, bool sharded) {
     TRY(best_step(world, buckets, gradients, compute_s, false, 2, 0, &deaf_s));
     TRY(best_step(world, buckets, gradients, compute_s, true, 12, 0.15 * reduction_s, &poked_s));
     if (comm_rank(world) == 0)
-        printf("RESULT %s reduction %.1f ms, wait without pokes %.1f ms, with %.1f ms\n", sharded ? "sharded" : "whole",
-               1e3 * reduction_s, 1e3 * deaf_s, 1e3 * poked_s);
+        printf("RESULT %s reduction %.1f ms, wait without pokes %.1f ms, with %.1f ms\n",
+               sharded ? "sharded" : "whole", 1e3 * reduction_s, 1e3 * deaf_s, 1e3 * poked_s);
     buckets_free(&buckets);
     free(gradients);
     return STATUS_OK;
@@ -96,7 +99,8 @@ static int as_rank(int argc, char **argv) {
     comm_abort(1);
 }
 
-/* ---- as the test ------------------------------------------------------------------------------------------- */
+/* ---- as the test
+ * ------------------------------------------------------------------------------------------- */
 
 int main(int argc, char **argv) {
     char words[1024], kind[16];
@@ -115,8 +119,9 @@ int main(int argc, char **argv) {
     memcpy(result, cluster_output, sizeof result);
     cluster("mov", "down");
     for (const char *at = result; (at = strstr(at, "RESULT ")); at++, n_results++)
-        if (sscanf(at, "RESULT %15s reduction %lf ms, wait without pokes %lf ms, with %lf ms", kind, &reduction, &deaf,
-                   &poked) != 4 || reduction < 100 || deaf < 0.5 * reduction || poked > 0.2 * reduction)
+        if (sscanf(at, "RESULT %15s reduction %lf ms, wait without pokes %lf ms, with %lf ms", kind,
+                   &reduction, &deaf, &poked) != 4 ||
+            reduction < 100 || deaf < 0.5 * reduction || poked > 0.2 * reduction)
             bad = 1;
     if (code || bad || n_results != 2 || getenv("SHOW")) printf("exit code %d\n%s", code, result);
     return code || bad || n_results != 2;

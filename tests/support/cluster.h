@@ -11,14 +11,15 @@
 
 static char cluster_output[65536]; /* of the last command */
 
-/* Run "netns-cluster.sh WORDS" for the cluster `prefix`; its exit code, its output in cluster_output. Through a file: what
- * still runs on a host out of reach would keep a pipe open. */
+/* Run "netns-cluster.sh WORDS" for the cluster `prefix`; its exit code, its output in cluster_output. Through
+ * a file: what still runs on a host out of reach would keep a pipe open. */
 static inline int cluster(const char *prefix, const char *words) {
     char command[2048], name[] = "/tmp/cluster-XXXXXX";
     const int fd = mkstemp(name);
     if (fd < 0) return -1;
     snprintf(command, sizeof command,
-             "exec >%s 2>&1 </dev/null; NETNS_PREFIX=%s NETNS_SLOTS=1 bash tests/support/netns-cluster.sh %s", name, prefix, words);
+             "exec >%s 2>&1 </dev/null; NETNS_PREFIX=%s NETNS_SLOTS=1 bash tests/support/netns-cluster.sh %s",
+             name, prefix, words);
     const int status = system(command);
     const ssize_t n = read(fd, cluster_output, sizeof cluster_output - 1);
     cluster_output[n > 0 ? n : 0] = '\0';
@@ -36,6 +37,8 @@ static inline int cluster_up(const char *prefix) {
 }
 
 /* The subcommand that starts ranks with the MPI library this program is built with. */
-static inline const char *cluster_mpirun(void) { return strstr(comm_library(), "MPICH") ? "mpirun-mpich" : "mpirun"; }
+static inline const char *cluster_mpirun(void) {
+    return strstr(comm_library(), "MPICH") ? "mpirun-mpich" : "mpirun";
+}
 
 #endif
