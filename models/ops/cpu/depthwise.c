@@ -3,17 +3,21 @@
 #include "models/ops/cpu/kernels.h"
 
 #define LARGEST_KERNEL 15     /* the kernels keep a vector's weights on the stack */
-#define BAND_BYTES (96 * 1024) /* padded input of a band of rows: stays in the second cache */
+#define BUFFER_BYTES (96 * 1024) /* padded input of a band of rows, one vector of channels */
+#define BAND_BYTES (512 * 1024)  /* input and output of a band, all channels: what the hardware fetches ahead of one
+                                    vector of channels is still in the second cache when the next one is taken */
 #define EXTRA_COLUMNS 7       /* the forward kernel computes whole tiles */
 
 static int64_t out_size(int64_t n, const struct depthwise *a) { return (n + 2 * a->pad - a->k) / a->stride + 1; }
 
+static int64_t imin(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t imax(int64_t a, int64_t b) { return a > b ? a : b; }
 
-/* Output rows a band, so that its padded input of `columns` vectors a row has about BAND_BYTES. */
-static int64_t band_rows(int64_t oh, int64_t columns, int64_t k, int64_t stride) {
-    int64_t in_rows = BAND_BYTES / (columns * SIMD_PICK(kernel_vector)() * 4);
-    int64_t rows = imax((in_rows - k) / stride + 1, 4);
+/* Output rows a band of a map of `in_row` and `out_row` bytes a row, `columns` vectors a row in the padded buffer. */
+static int64_t band_rows(int64_t oh, int64_t columns, int64_t k, int64_t stride, int64_t in_row, int64_t out_row) {
+    int64_t buffer_rows = BUFFER_BYTES / (columns * SIMD_PICK(kernel_vector)() * 4);
+    int64_t rows = (BAND_BYTES - (k - stride) * in_row) / (stride * in_row + out_row);
+    rows = imax(imin(rows, (buffer_rows - k) / stride + 1), k > 3 ? 4 : 2);
     if (rows >= oh) return imax(oh, 1);
     int64_t n_bands = (oh + rows - 1) / rows;
     return (oh + n_bands - 1) / n_bands;
@@ -32,7 +36,8 @@ static struct depthwise_arguments geometry(const struct depthwise *a, bool data_
     k.pad = data_gradient ? a->k - 1 - a->pad : a->pad;
     k.flip = data_gradient;
     int64_t columns = (k.ow + EXTRA_COLUMNS - 1) * k.stride + k.k;
-    k.band = band_rows(k.oh, columns, k.k, k.stride);
+    int64_t pixel = a->c * (int64_t)dtype_bytes(a->dtype);
+    k.band = band_rows(k.oh, columns, k.k, k.stride, k.iw * pixel / k.insert, k.ow * pixel);
     k.n_bands = (k.oh + k.band - 1) / k.band;
     k.buffer_elem = ((k.band - 1) * k.stride + k.k) * columns * SIMD_PICK(kernel_vector)();
     return k;
@@ -44,7 +49,8 @@ static struct depthwise_grad_arguments grad_geometry(const struct depthwise *a) 
     k.oh = out_size(a->h, a);
     k.ow = out_size(a->w, a);
     int64_t columns = (k.ow - 1) * k.stride + k.k;
-    k.band = band_rows(k.oh, columns, k.k, k.stride);
+    int64_t pixel = a->c * (int64_t)dtype_bytes(a->dtype);
+    k.band = band_rows(k.oh, columns, k.k, k.stride, a->w * pixel, k.ow * pixel);
     k.n_bands = (k.oh + k.band - 1) / k.band;
     int64_t pixels = ((k.band - 1) * k.stride + k.k) * columns + k.band * k.ow;
     k.buffer_elem = pixels * SIMD_PICK(kernel_vector)();

@@ -5,6 +5,21 @@ int64_t SIMD_NAME(kernel_vector)(void) { return VL; }
 
 #define TILE_MAX 8 /* output pixels a tile: their sums stay in registers */
 
+/* Fetch rows [first, first + n_rows) of an image into the second cache, in the order of memory. The vectors of channels
+ * taken one after the other would each wait for every fourth or tenth cache line. */
+static void prefetch_rows(const void *image, int64_t h, int64_t row_elem, int64_t first, int64_t n_rows,
+                          enum dtype type, bool write) {
+    int64_t begin = first > 0 ? first : 0, end = first + n_rows < h ? first + n_rows : h;
+    const char *p = at(image, begin * row_elem, type), *stop = at(image, end * row_elem, type);
+    if (stop - p > 512 * 1024) return; /* would not stay there */
+    for (; p < stop; p += 64) {
+        if (write)
+            __builtin_prefetch(p, 1, 2);
+        else
+            __builtin_prefetch(p, 0, 2);
+    }
+}
+
 /* Copy VL channels from c0 of rows [first_row, first_row + n_rows) x [-pad, -pad + n_columns) of an image, spread
  * apart by `insert`, into a dense fp32 buffer; zeros outside. This converts bf16 once and spares the inner loops
  * every test. */
@@ -16,7 +31,7 @@ INLINE void fill_padded_as(float *buffer, const void *image, int64_t h, int64_t 
         bool inside = y >= 0 && y % insert == 0 && y / insert < h;
         float *row = buffer + r * n_columns * VL;
         if (!inside) {
-            memset(row, 0, (size_t)(n_columns * VL) * sizeof *row);
+            if (y % insert == 0) memset(row, 0, (size_t)(n_columns * VL) * sizeof *row); /* others are never read */
             continue;
         }
         int64_t base = (y / insert) * w * c + c0;
@@ -51,11 +66,12 @@ static void fill_padded(float *buffer, const void *image, int64_t h, int64_t w, 
 #undef FILL
 }
 
-/* `tile` neighbouring outputs of one row: every input vector is loaded once and used by all sums it belongs to. */
-INLINE void tile_sums(const float *in, int64_t row_elem, const float *w, const int k, const int stride,
-                      const int tile, vf bias, vf sum[TILE_MAX]) {
+/* `tile` neighbouring outputs of one row: every input vector is loaded once and used by all sums it belongs to. Of the
+ * kernel's rows only every step_ky-th from first_ky meets input that is not zero. */
+INLINE void tile_sums(const float *in, int64_t row_elem, const float *w, int first_ky, int step_ky, const int k,
+                      const int stride, const int tile, vf bias, vf sum[TILE_MAX]) {
     for (int t = 0; t < tile; t++) sum[t] = bias;
-    for (int ky = 0; ky < k; ky++) {
+    for (int ky = first_ky; ky < k; ky += step_ky) {
         const float *row = in + ky * row_elem, *weights = w + ky * k * VL;
 #pragma GCC unroll 32
         for (int x = 0; x < (tile - 1) * stride + k; x++) {
@@ -92,11 +108,14 @@ INLINE void depthwise_rows(const struct depthwise_arguments *a, const struct dep
                            const int stride, const int tile) {
     int64_t n = a->c - item->c0;
     for (int64_t r = 0; r < item->n_rows; r++) {
+        /* Spread input: row oy + ky - pad holds pixels where it is a multiple of `insert`. */
+        int64_t off = (item->oy0 + r) * stride - a->pad;
+        int first_ky = (int)((a->insert - off % a->insert) % a->insert);
         int64_t out_row = (item->image * a->oh + item->oy0 + r) * a->ow;
         for (int64_t x = 0; x < a->ow; x += tile) {
             vf sum[TILE_MAX];
             const float *in = item->buffer + r * stride * item->row_elem + x * stride * VL;
-            tile_sums(in, item->row_elem, item->weight, k, stride, tile, item->bias, sum);
+            tile_sums(in, item->row_elem, item->weight, first_ky, a->insert, k, stride, tile, item->bias, sum);
             int64_t n_pixels = a->ow - x < tile ? a->ow - x : tile;
             store_outputs(a, (out_row + x) * a->c + item->c0, sum, n_pixels, n);
         }
@@ -144,9 +163,15 @@ void SIMD_NAME(kernel_depthwise)(const void *arguments, int64_t begin, int64_t e
             int64_t source = a->flip ? a->k * a->k - 1 - t : t;
             v_store(item.weight + t * VL, load_part(a->weight, source * a->c + item.c0, n, DTYPE_F32));
         }
-        fill_padded(item.buffer, at(a->in, item.image * a->ih * a->iw * a->c, a->type), a->ih, a->iw, a->c, item.c0,
-                    item.oy0 * a->stride - a->pad, (item.n_rows - 1) * a->stride + a->k, n_columns, a->pad,
-                    a->insert, a->type);
+        const void *image = at(a->in, item.image * a->ih * a->iw * a->c, a->type);
+        int64_t first_row = item.oy0 * a->stride - a->pad, n_rows = (item.n_rows - 1) * a->stride + a->k;
+        if (item.c0 == 0 || i == begin) {
+            const void *out = at(a->out, item.image * a->oh * a->ow * a->c, a->type);
+            prefetch_rows(image, a->ih, a->iw * a->c, first_row / a->insert, n_rows / a->insert, a->type, false);
+            prefetch_rows(out, a->oh, a->ow * a->c, item.oy0, item.n_rows, a->type, true);
+        }
+        fill_padded(item.buffer, image, a->ih, a->iw, a->c, item.c0, first_row, n_rows, n_columns, a->pad, a->insert,
+                    a->type);
         depthwise_dispatch(a, &item);
     }
 }
@@ -205,20 +230,23 @@ void SIMD_NAME(kernel_depthwise_grad)(const void *arguments, int64_t begin, int6
     int64_t n_columns = (a->ow - 1) * a->stride + a->k, n_tap = a->k * a->k + 1;
     float *dy_buffer = x_buffer + ((a->band - 1) * a->stride + a->k) * n_columns * VL;
     float sums[(15 * 15 + 1) * VL];
+    int64_t n_vectors = (a->c + VL - 1) / VL;
     memset(partial, 0, (size_t)a->partial_elem * sizeof *partial);
-    for (int64_t i = begin; i < end;) {
-        int64_t vector = i / (a->n * a->n_bands), c0 = vector * VL, n = a->c - c0;
-        int64_t stop = (vector + 1) * a->n * a->n_bands < end ? (vector + 1) * a->n * a->n_bands : end;
-        memset(sums, 0, (size_t)(n_tap * VL) * sizeof *sums);
-        for (; i < stop; i++) {
-            int64_t image = i / a->n_bands % a->n, oy0 = i % a->n_bands * a->band;
-            int64_t n_rows = a->oh - oy0 < a->band ? a->oh - oy0 : a->band;
-            fill_padded(x_buffer, at(a->x, image * a->h * a->w * a->c, a->type), a->h, a->w, a->c, c0,
-                        oy0 * a->stride - a->pad, (n_rows - 1) * a->stride + a->k, n_columns, a->pad, 1, a->type);
-            fill_padded(dy_buffer, at(a->dy, image * a->oh * a->ow * a->c, a->type), a->oh, a->ow, a->c, c0, oy0,
-                        n_rows, a->ow, 0, 1, a->type);
-            grad_band(a, x_buffer, n_columns * VL, dy_buffer, n_rows, sums);
+    for (int64_t i = begin; i < end; i++) {
+        int64_t band = i / n_vectors % a->n_bands, image = i / n_vectors / a->n_bands;
+        int64_t c0 = i % n_vectors * VL, n = a->c - c0, oy0 = band * a->band;
+        int64_t n_rows = a->oh - oy0 < a->band ? a->oh - oy0 : a->band;
+        int64_t first_row = oy0 * a->stride - a->pad, x_rows = (n_rows - 1) * a->stride + a->k;
+        const void *x = at(a->x, image * a->h * a->w * a->c, a->type);
+        const void *dy = at(a->dy, image * a->oh * a->ow * a->c, a->type);
+        if (c0 == 0 || i == begin) {
+            prefetch_rows(x, a->h, a->w * a->c, first_row, x_rows, a->type, false);
+            prefetch_rows(dy, a->oh, a->ow * a->c, oy0, n_rows, a->type, false);
         }
+        fill_padded(x_buffer, x, a->h, a->w, a->c, c0, first_row, x_rows, n_columns, a->pad, 1, a->type);
+        fill_padded(dy_buffer, dy, a->oh, a->ow, a->c, c0, oy0, n_rows, a->ow, 0, 1, a->type);
+        for (int64_t t = 0; t < n_tap; t++) v_store(sums + t * VL, load_part(partial, t * a->c + c0, n, DTYPE_F32));
+        grad_band(a, x_buffer, n_columns * VL, dy_buffer, n_rows, sums);
         for (int64_t t = 0; t < n_tap; t++) store_part(partial, t * a->c + c0, v_load(sums + t * VL), n, DTYPE_F32);
     }
 }

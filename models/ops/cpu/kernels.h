@@ -130,7 +130,7 @@ struct depthwise_arguments {
 KERNEL(kernel_depthwise);
 
 /* Sums for the weight gradient: partial[part] ((k*k + 1) rows of C: the kernel's, then the bias'). Items are
- * (vector of channels, image, band). */
+ * (image, band, vector of channels). */
 struct depthwise_grad_arguments {
     enum dtype type;
     int64_t n, h, w, oh, ow, c;
