@@ -126,7 +126,7 @@ static void refused(const char *header, size_t n, const char *words) {
     uint8_t bytes[1024] = {0};
     const uint64_t length = strlen(header);
     memcpy(bytes, &length, 8);
-    memcpy(bytes + 8, header, length);
+    snprintf((char *)bytes + 8, sizeof bytes - 8, "%s", header);
     struct safetensors *file = NULL;
     assert_fails(safetensors_open_memory(bytes, 8 + length + n, "x.safetensors", &file), STATUS_BAD_DATA,
                  words);
