@@ -9,6 +9,8 @@ struct bench {
     const struct ops *ops;
     struct backend *be;
     int32_t runs; /* timed runs; their median counts */
+    bool
+        cpu_time; /* time of the processor instead of the clock's: with one thread, whatever else runs here */
 };
 
 /* Median over bench->runs of the time of call(context), after one run that is not counted; short calls are

@@ -178,6 +178,7 @@ status_t cmd_bench_model(struct launch_context *context, int argc, char **argv) 
         {.name = "--recompute", .flag = &b.recompute},
         {.name = "--threads", .number = &b.threads, .minimum = 1, .maximum = 4096},
         {.name = "--runs", .number = &runs, .minimum = 1, .maximum = 1000},
+        {.name = "--cpu-time", .flag = &b.bench.cpu_time},
         {.name = "--json", .flag = &b.json},
         {0}};
     TRY(arguments_parse(argc, argv, table, NULL, 0, NULL));

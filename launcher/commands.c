@@ -11,7 +11,8 @@ const struct command commands[] = {
      .help = "run every stage of CONFIG that is not done yet (default: the digits demo)",
      .needs_mpi = COMMAND_MPI_ALWAYS,
      .run = cmd_train,
-     .options = "A run goes on where its directory stops. SIGUSR1, SIGUSR2, SIGTERM or SIGINT: finish the step, write a\n"
+     .options = "A run goes on where its directory stops. SIGUSR1, SIGUSR2, SIGTERM or SIGINT: finish the "
+                "step, write a\n"
                 "checkpoint, exit with 75. Keys: marrs_dist config --help.\n"},
     {.name = "evaluate",
      .usage = "evaluate RUN",
@@ -64,7 +65,8 @@ const struct command commands[] = {
               "mpirun -np N marrs_dist bench comm [options]",
      .help = "measure: operations, networks, data, communication",
      .options = "ops: every operation at the sizes the presets use, against what this machine reaches\n"
-                "model: images/s, peak memory, time by kind of operation\n"
+                "model: images/s, peak memory, time by kind of operation; --cpu-time with --threads 1 on a "
+                "busy machine\n"
                 "both: [--precision fp32|bf16] [--threads N] [--runs 5] [--json]\n",
      .needs_mpi = COMMAND_MPI_WHEN_LAUNCHED,
      .run = cmd_bench},
@@ -73,8 +75,10 @@ const struct command commands[] = {
      .help = "write a trained network as ONNX, for inference elsewhere",
      .needs_mpi = COMMAND_MPI_NEVER,
      .run = cmd_export,
-     .options = "RUN is a run's directory; PEER one of its peers (without: the student). --image S takes another side than\n"
-                "the network was trained at. The input \"image\" is (N,3,S,S), RGB in [0,1], normalised with the mean and\n"
+     .options = "RUN is a run's directory; PEER one of its peers (without: the student). --image S takes "
+                "another side than\n"
+                "the network was trained at. The input \"image\" is (N,3,S,S), RGB in [0,1], normalised with "
+                "the mean and\n"
                 "std that stand in the file's metadata.\n"},
     {.name = NULL},
 };

@@ -2,6 +2,7 @@
 """Networks here beside PyTorch + timm (and OpenVINO where it is installed), work by work, on this machine.
 
     python tests/bench/peers.py [--runs 5] [--rounds 1] [--only WORD] [--precision fp32|bf16] [--threads 2]
+    python tests/bench/peers.py --threads 1 --cpu-time        on a machine where other work runs
 
 Prints the table of docs/performance.md. Each measurement is a process of its own (so that peak memory is its own) under a time
 limit; ours and theirs take turns, so that both see the same machine. images/s: median of --runs steps after one that is
@@ -27,13 +28,13 @@ TABLE = [  # what, our preset, timm's name, side, batch
 CLASSES = 65
 
 
-def median_s(call, runs):
+def median_s(call, runs, now=time.perf_counter):
     call()
     times = []
     for _ in range(runs):
-        start = time.perf_counter()
+        start = now()
         call()
-        times.append(time.perf_counter() - start)
+        times.append(now() - start)
     return statistics.median(times)
 
 
@@ -81,7 +82,7 @@ def measure(opt):
     torch.manual_seed(0)
     net = timm.create_model(opt.model, num_classes=CLASSES if opt.what == "train" else 0)
     step = (openvino_step if opt.engine == "openvino" else torch_step)(opt, net, torch)
-    seconds = median_s(step, opt.runs)
+    seconds = median_s(step, opt.runs, time.process_time if opt.cpu_time else time.perf_counter)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"images_per_s": opt.batch / seconds, "peak_mib": peak}), flush=True)
 
@@ -98,7 +99,7 @@ def run(command, opt):
 
 def commands(opt, row, precision):
     what, ours, theirs, image, batch = row
-    shared = ["--image", str(image), "--batch", str(batch), "--precision", precision, "--runs", str(opt.runs), "--threads", str(opt.threads)]
+    shared = ["--image", str(image), "--batch", str(batch), "--precision", precision, "--runs", str(opt.runs), "--threads", str(opt.threads), *(["--cpu-time"] if opt.cpu_time else [])]
     other = [sys.executable, __file__, "--what", what, "--model", theirs, *shared]
     engines = {"ours": [opt.program, "bench", "model", "--model", ours, "--json", *shared, *(["--train"] if what == "train" else [])],
                "torch": [*other, "--engine", "torch"]}
@@ -145,6 +146,7 @@ def main():
     p.add_argument("--only", default="")
     p.add_argument("--precision", choices=("fp32", "bf16"))
     p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--cpu-time", action="store_true", help="processor time; with --threads 1, for a busy machine")
     p.add_argument("--limit", type=float, default=300, help="seconds a measurement may take")
     p.add_argument("--program", default="build/marrs_dist")
     for name in ("--engine", "--what", "--model"):  # one measurement of another engine: called by the table
