@@ -381,7 +381,7 @@ fail:
 
 static status_t stage(struct work *w) {
     struct run *run = w->run;
-    bool missing[SETTINGS_MAX_PEERS * FILES_A_PEER], stopped;
+    bool missing[SETTINGS_MAX_PEERS * FILES_A_PEER] = {false}, stopped;
     int64_t absent[SETTINGS_MAX_PEERS * FILES_A_PEER];
     TRY(list_files(w));
     for (int32_t i = 0; i < w->n_files; i++) absent[i] = run->writes && !file_exists(w->files[i].path);
