@@ -29,5 +29,6 @@ status_t bench_precision(const char *text, enum dtype *out);
 /* The rows of cmd_bench.c's table. argv[0] is the word after "bench". */
 status_t cmd_bench_ops(struct launch_context *context, int argc, char **argv);
 status_t cmd_bench_model(struct launch_context *context, int argc, char **argv);
+status_t cmd_bench_heads(struct launch_context *context, int argc, char **argv);
 
 #endif

@@ -14,6 +14,7 @@ static const struct {
 } benches[] = {
     {"ops", cmd_bench_ops},
     {"model", cmd_bench_model},
+    {"heads", cmd_bench_heads},
     {"data", cmd_bench_data},
     {"comm", cmd_bench_comm},
 };

@@ -208,4 +208,17 @@ struct square_sum_arguments {
 };
 KERNEL(kernel_square_sum);
 
+/* ---- loss.simd.c ---- */
+
+/* Rows without mask, "=" dlogits; items are rows; sums (parts) of the losses. */
+struct cross_entropy_arguments {
+    int64_t k;
+    float smoothing, scale;
+    const float *logits;
+    const int32_t *labels;
+    float *dlogits;
+    double *sums;
+};
+KERNEL(kernel_cross_entropy);
+
 #endif

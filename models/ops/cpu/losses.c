@@ -1,6 +1,8 @@
-/* Losses and confidences: a few thousand numbers a step, so exact (fp64) rather than fast, and in one thread. */
+/* Losses and confidences: mostly a few thousand numbers a step, so exact (fp64) rather than fast, and in one thread. The
+ * full batches of the frozen stage are large: they go to vectorised kernels in all threads. */
 #include "models/ops/cpu/backend.h"
 #include "models/ops/cpu/functions.h"
+#include "models/ops/cpu/kernels.h"
 
 #include <math.h>
 
@@ -16,8 +18,32 @@ static void put(float *dlogits, bool accumulate, double value) {
     *dlogits = accumulate ? *dlogits + (float)value : (float)value;
 }
 
+enum { MANY = 1 << 15, MAX_PARTS = 256 }; /* numbers worth a vectorised kernel; threads it is made for */
+
+static bool is_large(const struct backend *be, int64_t n, int64_t k) {
+    return n * k >= MANY && be->n_threads <= MAX_PARTS;
+}
+
+static void large_cross_entropy(struct backend *be, const struct cross_entropy *a) {
+    double sums[MAX_PARTS] = {0};
+    const struct cross_entropy_arguments arguments = {
+        .k = a->k,
+        .smoothing = a->smoothing,
+        .scale = a->scale * (a->scale_device ? *a->scale_device : 1.0f),
+        .logits = a->logits,
+        .labels = a->labels,
+        .dlogits = a->dlogits,
+        .sums = sums};
+    const double cost = 1.5 * (double)a->k;
+    parallel_for(be, a->n, cost, SIMD_PICK(kernel_cross_entropy), &arguments);
+    for (int32_t i = 0; a->loss_sum && i < parallel_parts(be, a->n, cost); i++) *a->loss_sum += sums[i];
+}
+
 status_t cpu_cross_entropy(struct backend *be, const struct cross_entropy *a) {
-    (void)be;
+    if (is_large(be, a->n, a->k) && a->dlogits && !a->dlogits_accumulate && !a->mask && !a->rows) {
+        large_cross_entropy(be, a);
+        return STATUS_OK;
+    }
     double scale = (double)a->scale * (a->scale_device ? (double)*a->scale_device : 1.0), total = 0;
     double even = (double)a->smoothing / (double)(a->k > 0 ? a->k : 1);
     for (int64_t i = 0; i < a->n; i++) {
@@ -40,7 +66,7 @@ status_t cpu_cross_entropy(struct backend *be, const struct cross_entropy *a) {
 
 status_t cpu_soft_cross_entropy(struct backend *be, const struct soft_cross_entropy *a) {
     (void)be;
-    double t = a->temperature, total = 0;
+    double t = a->temperature, total = 0, scale = (double)a->scale * (a->scale_device ? (double)*a->scale_device : 1.0);
     for (int64_t i = 0; i < a->n; i++) {
         const float *x = a->logits + i * a->k, *teacher = a->teacher + i * a->k;
         bool keep = !a->mask || a->mask[i];
@@ -50,7 +76,7 @@ status_t cpu_soft_cross_entropy(struct backend *be, const struct soft_cross_entr
             double log_student = x[j] / t - lse;
             if (keep && teacher[j] > 0) total += t * t * teacher[j] * (log(teacher[j]) - log_student);
             if (!a->dlogits) continue;
-            double g = keep ? (double)a->scale * t * (mass * exp(log_student) - teacher[j]) : 0;
+            double g = keep ? scale * t * (mass * exp(log_student) - teacher[j]) : 0;
             put(a->dlogits + i * a->k + j, a->dlogits_accumulate, g);
         }
     }
