@@ -19,7 +19,7 @@ status_t bench_time(const struct bench *bench, status_t (*call)(void *context), 
                     double *median_s);
 
 /* What this machine reaches: GFLOP/s of a square product of matrices of side 2048 of type dtype, and GB/s
- * (read and written) of y += x over 128 MiB, as STREAM counts. */
+ * (read and written, as STREAM counts) of the better of a copy and y += x over 128 MiB. */
 status_t bench_peak_gflops(const struct bench *bench, enum dtype dtype, double *gflops);
 status_t bench_peak_gb_s(const struct bench *bench, double *gb_s);
 

@@ -482,7 +482,7 @@ static status_t run_cases(struct ops_bench *b) {
     TRY(bench_peak_gflops(&b->bench, b->dtype, &b->peak_gflops));
     TRY(bench_peak_gb_s(&b->bench, &b->peak_gb_s));
     if (!b->json)
-        printf("%s, %s: GEMM 2048^3 reaches %.0f GFLOP/s, y += x over 128 MiB %.1f GB/s; medians of %d\n",
+        printf("%s, %s: GEMM 2048^3 reaches %.0f GFLOP/s, a copy of 128 MiB %.1f GB/s; medians of %d\n",
                b->bench.ops->name, b->dtype == DTYPE_F32 ? "fp32" : "bf16", b->peak_gflops, b->peak_gb_s,
                b->bench.runs);
     for (size_t i = 0; i < ARRAY_LENGTH(cases); i++) {
@@ -504,6 +504,7 @@ status_t cmd_bench_ops(struct launch_context *context, int argc, char **argv) {
                                      {.name = "--threads", .number = &threads, .minimum = 1, .maximum = 4096},
                                      {.name = "--runs", .number = &runs, .minimum = 1, .maximum = 1000},
                                      {.name = "--only", .text = &only},
+                                     {.name = "--cpu-time", .flag = &b.bench.cpu_time},
                                      {.name = "--json", .flag = &b.json},
                                      {0}};
     TRY(arguments_parse(argc, argv, table, NULL, 0, NULL));
