@@ -461,7 +461,7 @@ static status_t run_steps(struct cotrain *c, int64_t first_step, int64_t end_ste
 static status_t keep_models(struct cotrain *c) {
     for (int32_t m = 0; m < c->n_members; m++) {
         struct member *member = &c->members[m];
-        TRY(weights_copy_put(member->net, &member->best));
+        if (member->best_step >= 0) TRY(weights_copy_put(member->net, &member->best)); /* else: no step was made */
         if (comm_rank(member->peer->group) != 0) continue;
         char *path = run_path(c->run, "models", "%s.safetensors", member->peer->settings->name);
         CHECK(path, STATUS_NO_MEMORY, "out of memory for a path");
