@@ -19,10 +19,22 @@
 #include <stdint.h>
 
 /*   name  bytes an element; widest first: the order in which a file holds them */
-#define TENSOR_TYPES(X)                                                                                      \
-    X(U64, 8)                                                                                                \
-    X(I64, 8) X(F64, 8) X(F32, 4) X(U32, 4) X(I32, 4) X(BF16, 2) X(F16, 2) X(U16, 2) X(I16, 2) X(I8, 1)      \
-        X(U8, 1) X(BOOL, 1)
+/* clang-format off */
+#define TENSOR_TYPES(X) \
+    X(U64, 8) \
+    X(I64, 8) \
+    X(F64, 8) \
+    X(F32, 4) \
+    X(U32, 4) \
+    X(I32, 4) \
+    X(BF16, 2) \
+    X(F16, 2) \
+    X(U16, 2) \
+    X(I16, 2) \
+    X(I8, 1) \
+    X(U8, 1) \
+    X(BOOL, 1)
+/* clang-format on */
 
 enum tensor_type {
 #define X(name, n_bytes) TENSOR_##name,
