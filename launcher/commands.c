@@ -28,6 +28,12 @@ const struct command commands[] = {
                 "  --images DIR     every .jpg, .jpeg, .png and .webp under a folder\n"
                 "  --model NAME     student (default), ensemble, or a peer by its name\n"
                 "  --out CSV        where the answers go; replaced as a whole\n"},
+    {.name = "report",
+     .usage = "report RUN...",
+     .help = "one HTML page about a run, or a table over many",
+     .needs_mpi = COMMAND_MPI_NEVER,
+     .run = cmd_report,
+     .options = "Writes RUN/report.html: curves, accuracies, confusion, sample images; one file that needs nothing else.\n"},
     {.name = "plan",
      .usage = "plan [CONFIG] [key=value ...] [--nodes N --gpus-per-node M | --nodes N --ranks-per-node M]",
      .help = "show which ranks serve which peer",
