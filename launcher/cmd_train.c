@@ -4,6 +4,7 @@
 #include "launcher/run_session.h"
 
 #include "common/log.h"
+#include "training/report_html.h"
 #include "training/run.h"
 
 #include <signal.h>
@@ -57,7 +58,10 @@ static status_t train(struct launch_context *context, const struct settings *set
     catch_signals();
     status_t status = run_stages(session.run);
     if (status == STATUS_OK) status = run_session_print_results(&session, stdout);
+    const bool report = status == STATUS_OK && settings->log.report && session.run->writes;
     run_session_close(&session);
+    if (report && report_write_page(settings, MARRS_VERSION) != STATUS_OK)
+        log_global(LOG_WARNING, "no report.html: %s", status_message());
     return status;
 }
 

@@ -9,6 +9,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static status_t check_device(const struct settings *settings) {
     CHECK(settings->device == DEVICE_AUTO || settings->device == DEVICE_CPU, STATUS_MISSING,
@@ -50,6 +51,35 @@ static status_t open_run(struct run_session *s, const struct settings *settings,
     return run_open(&options, &s->run);
 }
 
+/* Show the placement and keep it as RUN/placement.txt, for the report. Collective over context->world. */
+static status_t note_placement(struct launch_context *context, const struct settings *settings,
+                               const struct placement *placement) {
+    char *text = NULL, *path = NULL;
+    size_t n = 0;
+    FILE *out = open_memstream(&text, &n);
+    CHECK(out, STATUS_NO_MEMORY, "out of memory for the placement");
+    const time_t now = time(NULL);
+    char date[64] = "";
+    struct tm when;
+    if (gmtime_r(&now, &when)) strftime(date, sizeof date, "%Y-%m-%d %H:%M UTC", &when);
+    fprintf(out, "marrs_dist %s, started %s\n", MARRS_VERSION, date);
+    const long n_head = ftell(out);
+    status_t status = place_world_print(context, settings, placement, out);
+    const bool whole = fclose(out) == 0;
+    if (status != STATUS_OK || context->rank != 0) goto done;
+    CHECK_TO(done, whole && n_head > 0, STATUS_NO_MEMORY, "out of memory for the placement");
+    fputs(text + n_head, stdout);
+    fflush(stdout);
+    TRY_TO(done, run_folder_prepare(settings));
+    path = file_join(settings->run, "placement.txt");
+    CHECK_TO(done, path, STATUS_NO_MEMORY, "out of memory for a path");
+    if (file_write_atomic(path, text, n) != STATUS_OK) log_global(LOG_WARNING, "%s", status_message());
+done:
+    free(path);
+    free(text);
+    return status;
+}
+
 status_t run_session_open(struct launch_context *context, const struct settings *settings,
                           const struct run_session_options *options, struct run_session *out) {
     struct run_session s = {.context = context};
@@ -59,8 +89,7 @@ status_t run_session_open(struct launch_context *context, const struct settings 
     TRY_TO(fail, ops_check(&ops_cpu));
     TRY_TO(fail, place_world(context, settings, &s.placement));
     if (options->prepare_folder) {
-        TRY_TO(fail, place_world_print(context, settings, &s.placement, stdout));
-        if (context->rank == 0) TRY_TO(fail, run_folder_prepare(settings));
+        TRY_TO(fail, note_placement(context, settings, &s.placement));
         TRY_TO(fail, comm_barrier(context->world));
     }
     TRY_TO(fail, cpu_backend_open(0, &s.be));

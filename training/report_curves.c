@@ -12,6 +12,7 @@ enum { MAX_LINES = 24 };
 struct finder {
     const struct report_data *data;
     const char *stage;
+    double first_step, last_step; /* of the stage: all its charts have the same horizontal axis */
     struct svg_line lines[MAX_LINES];
     char labels[MAX_LINES][96];
     int n;
@@ -35,10 +36,23 @@ static int find_groups(const struct report_data *d, const char *stage, const cha
     return n;
 }
 
+static void find_steps(struct finder *f) {
+    f->first_step = f->last_step = NAN;
+    for (size_t i = 0; i < f->data->n_series; i++) {
+        const struct report_series *s = &f->data->series[i];
+        for (size_t j = 0; j < s->n && strcmp(s->stage, f->stage) == 0; j++) {
+            f->first_step = fmin(f->first_step, s->step[j]);
+            f->last_step = fmax(f->last_step, s->step[j]);
+        }
+    }
+}
+
 static struct svg_chart chart_of(const struct finder *f, const char *title, const char *unit) {
     const bool cotrain = strcmp(f->stage, "cotrain") == 0;
     return (struct svg_chart){.title = title,
                               .unit = unit,
+                              .x_min = f->first_step,
+                              .x_max = f->last_step,
                               .y_min = NAN,
                               .y_max = NAN,
                               .mark = cotrain ? f->data->cotrain_begins : NAN,
@@ -94,10 +108,9 @@ static void put_selection(FILE *out, struct finder *f, const char *const *groups
     take(f, report_data_find(f->data, f->stage, "", "agreement"), 2, false, "%s", "agreement");
     take(f, report_data_find(f->data, f->stage, "", "agreement_kept"), 3, false, "%s", "agreement where both keep");
     take(f, report_data_find(f->data, f->stage, "", "tau"), 7, true, "%s", "threshold");
-    struct svg_chart chart = chart_of(f, "Pseudo-labels kept, and agreement of the peers", "share of the images");
+    struct svg_chart chart = chart_of(f, "Pseudo-labels kept, agreement", "share of the images");
     chart.y_min = 0;
     chart.y_max = 1.02;
-    chart.mark = NAN;
     draw(out, f, &chart);
 }
 
@@ -124,6 +137,7 @@ void report_put_curves(FILE *out, const struct report_data *d, const char *stage
     if (!f) return;
     f->data = d;
     f->stage = stage;
+    find_steps(f);
     const int n_groups = find_groups(d, stage, groups);
     fprintf(out, "<section id=%s>\n<h2>%s</h2>\n<div class=charts>\n", stage, title);
     put_accuracy(out, f);

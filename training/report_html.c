@@ -97,14 +97,15 @@ static void put_tiles(FILE *out, const struct settings *s, const struct report_d
 
 static const char *const splits[] = {"validation", "unlabelled", "unlabelled_without_validation"};
 
-static void put_row(FILE *out, const struct report_data *d, const char *phase, const char *model, bool sum) {
+/* Without validation images among the unlabelled ones there is no third column. */
+static void put_row(FILE *out, const struct report_data *d, const char *phase, const char *model, bool sum, int n_splits) {
     bool any = false;
-    for (int i = 0; i < 3; i++) any |= !isnan(report_data_accuracy(d, phase, model, splits[i]));
+    for (int i = 0; i < n_splits; i++) any |= !isnan(report_data_accuracy(d, phase, model, splits[i]));
     if (!any) return;
     fprintf(out, "<tr%s><th scope=row>", sum ? " class=sum" : "");
     html_text(out, model);
     fputs("</th>", out);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < n_splits; i++) {
         const double value = report_data_accuracy(d, phase, model, splits[i]);
         if (isnan(value)) fputs("<td>\xe2\x80\x93</td>", out);
         else fprintf(out, "<td>%.2f</td>", value);
@@ -118,15 +119,21 @@ static void put_accuracies(FILE *out, const struct settings *s, const struct rep
     static const struct {
         const char *phase, *title;
     } phases[] = {{"supervised", "Supervised only"}, {"cotrained", "Co-trained"}, {"student", "Distilled"}};
+    const int n_splits = isnan(report_data_accuracy(d, "supervised", ensemble_name(s), splits[2])) &&
+                                 isnan(report_data_accuracy(d, "cotrained", ensemble_name(s), splits[2])) &&
+                                 isnan(report_data_accuracy(d, "student", "student", splits[2]))
+                             ? 2
+                             : 3;
     fputs("<section id=accuracy>\n<h2>Accuracy <small>on target images, %</small></h2>\n<div class=scroll><table>\n<thead><tr><th></th>"
-          "<th scope=col>validation</th><th scope=col>unlabelled</th><th scope=col>unlabelled without<br>validation images</th>"
-          "<th scope=col>gain, unlabelled</th></tr></thead>\n<tbody>\n", out);
+          "<th scope=col>validation</th><th scope=col>unlabelled</th>", out);
+    if (n_splits == 3) fputs("<th scope=col>unlabelled without<br>validation images</th>", out);
+    fputs("<th scope=col>gain, unlabelled</th></tr></thead>\n<tbody>\n", out);
     for (int i = 0; i < 3; i++) {
         if (!json_is_object(json_object_get(d->results, phases[i].phase))) continue;
-        fprintf(out, "<tr class=group><th colspan=5 scope=rowgroup>%s</th></tr>\n", phases[i].title);
-        for (int p = 0; p < s->n_peers; p++) put_row(out, d, phases[i].phase, s->peers[p].name, false);
-        put_row(out, d, phases[i].phase, "ensemble", true);
-        put_row(out, d, phases[i].phase, "student", true);
+        fprintf(out, "<tr class=group><th colspan=%d scope=rowgroup>%s</th></tr>\n", n_splits + 2, phases[i].title);
+        for (int p = 0; p < s->n_peers; p++) put_row(out, d, phases[i].phase, s->peers[p].name, false, n_splits);
+        put_row(out, d, phases[i].phase, "ensemble", true, n_splits);
+        put_row(out, d, phases[i].phase, "student", true, n_splits);
     }
     fputs("</tbody></table></div>\n</section>\n", out);
 }

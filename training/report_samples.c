@@ -153,7 +153,7 @@ static void put_answers(FILE *out, const struct samples *s, size_t row) {
         html_text(out, s->settings->peers[p].name);
         fputs(": ", out);
         html_text(out, report_data_class(s->data, (size_t)label, buffer));
-        fprintf(out, " %.0f&nbsp;%%%s</span>", 100 * (double)answer[label],
+        fprintf(out, " \xc2\xb7 %.0f&nbsp;%%%s</span>", 100 * (double)answer[label],
                 truth < 0 ? "" : label == truth ? " \xe2\x9c\x93" : " \xe2\x9c\x97");
     }
     fputs("</figcaption>", out);

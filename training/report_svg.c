@@ -76,6 +76,9 @@ static double place_y(const struct axes *a, double value) {
     return fmin(fmax(y, -1e4), 1e4);
 }
 
+/* On a logarithmic axis a zero has no place. */
+static bool is_shown(const struct axes *a, double value) { return isfinite(value) && (!a->log || value > 0); }
+
 static double nice_step(double span, int n) {
     const double raw = span / n, base = pow(10, floor(log10(raw))), share = raw / base;
     return base * (share <= 1 ? 1 : share <= 2 ? 2 : share <= 5 ? 5 : 10);
@@ -95,7 +98,8 @@ static void put_number(FILE *out, double v) {
     else fprintf(out, "%.4g", v);
 }
 
-static bool find_range(const struct svg_line *lines, int n_lines, struct axes *a, double *positive_min) {
+static bool find_range(const struct svg_chart *chart, const struct svg_line *lines, int n_lines, struct axes *a,
+                       double *positive_min) {
     *a = (struct axes){.x_min = INFINITY, .x_max = -INFINITY, .y_min = INFINITY, .y_max = -INFINITY};
     *positive_min = INFINITY;
     for (int l = 0; l < n_lines; l++)
@@ -103,6 +107,8 @@ static bool find_range(const struct svg_line *lines, int n_lines, struct axes *a
             a->x_min = fmin(a->x_min, lines[l].series->step[i]);
             a->x_max = fmax(a->x_max, lines[l].series->step[i]);
         }
+    a->x_min = fmin(a->x_min, chart->x_min); /* a NAN does not count */
+    a->x_max = fmax(a->x_max, chart->x_max);
     if (a->x_max - a->x_min < 1) a->x_max = a->x_min + 1;
     for (int l = 0; l < n_lines; l++) {
         struct svg_column columns[SVG_COLUMNS];
@@ -119,7 +125,7 @@ static bool find_range(const struct svg_line *lines, int n_lines, struct axes *a
 
 static bool find_axes(const struct svg_chart *chart, const struct svg_line *lines, int n_lines, struct axes *a) {
     double positive_min;
-    if (!find_range(lines, n_lines, a, &positive_min)) return false;
+    if (!find_range(chart, lines, n_lines, a, &positive_min)) return false;
     if (chart->may_be_log && positive_min < INFINITY && a->y_max > 100 * positive_min) {
         a->log = true;
         a->y_min = fmax(log10(positive_min), log10(a->y_max) - 9);
@@ -188,16 +194,18 @@ static void draw_line(FILE *out, const struct svg_chart *chart, const struct axe
     fprintf(out, "<path class=\"line%s c%d\" d=\"", line->dashed ? " dashed" : "", line->colour);
     bool drawing = false;
     for (size_t i = 0; i < n; i++) {
-        const bool there = isfinite(columns[i].mean);
+        const bool there = is_shown(a, columns[i].mean);
         if (there)
             fprintf(out, "%c%.1f %.1f", drawing ? 'L' : 'M', place_x(a, columns[i].step), place_y(a, columns[i].mean));
         drawing = there;
     }
     fputs("\"/>", out);
-    for (size_t i = 0; i < n && (chart->markers || n == 1) && n <= 60; i++)
-        if (isfinite(columns[i].mean))
+    for (size_t i = 0; i < n; i++) {
+        const bool alone = (i == 0 || !is_shown(a, columns[i - 1].mean)) && (i + 1 == n || !is_shown(a, columns[i + 1].mean));
+        if (is_shown(a, columns[i].mean) && (alone || (chart->markers && n <= 60)))
             fprintf(out, "<circle class=\"dot c%d\" cx=%.1f cy=%.1f r=2.6 />", line->colour, place_x(a, columns[i].step),
                     place_y(a, columns[i].mean));
+    }
 }
 
 static double last_value(const struct report_series *s, double first, double last) {
@@ -240,7 +248,8 @@ bool svg_line_chart(FILE *out, const struct svg_chart *chart, const struct svg_l
     html_text(out, chart->title);
     fputs("\">", out);
     draw_axes(out, chart, &a);
-    fprintf(out, "<svg x=%d y=%d width=%d height=%d>", LEFT, TOP, PLOT_W, PLOT_H + 1); /* clips */
+    fprintf(out, "<svg x=%d y=%d width=%d height=%d viewBox=\"-4 -4 %d %d\">", LEFT - 4, TOP - 4, PLOT_W + 8, PLOT_H + 8,
+            PLOT_W + 8, PLOT_H + 8); /* clips */
     for (int l = 0; l < n_lines; l++)
         if (lines[l].series) draw_line(out, chart, &a, &lines[l]);
     fputs("</svg></svg></figure>\n", out);
@@ -254,14 +263,14 @@ static void draw_cell(FILE *out, const struct report_data *names, double x, doub
                       size_t answer, int64_t count, double share, bool numbers) {
     char a[24], b[24];
     fprintf(out, "<rect class=\"cell%s\" x=%.2f y=%.2f width=%.2f height=%.2f fill-opacity=%.3f><title>",
-            truth == answer ? "" : " wrong", x, y, side, side, fmax(share, 0.04));
+            truth == answer ? "" : " wrong", x, y, side, side, fmax(pow(share, 0.7), 0.1));
     html_text(out, report_data_class(names, truth, a));
     fputs(" \xe2\x86\x92 ", out);
     html_text(out, report_data_class(names, answer, b));
     fprintf(out, ": %lld (%.1f %%)</title></rect>", (long long)count, 100 * share);
     if (numbers)
         fprintf(out, "<text class=\"%s\" x=%.2f y=%.2f text-anchor=middle font-size=%.1f>%lld</text>",
-                share > 0.55 ? "count strong" : "count", x + side / 2, y + side / 2 + side * 0.12, fmin(11, side * 0.36),
+                share > 0.45 ? "count strong" : "count", x + side / 2, y + side / 2 + side * 0.12, fmin(11, side * 0.36),
                 (long long)count);
 }
 

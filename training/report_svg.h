@@ -33,6 +33,7 @@ struct svg_chart {
     const char *title, *unit;
     bool may_be_log;   /* logarithmic where the values span more than two decades */
     bool markers;      /* few values: show each */
+    double x_min, x_max; /* NAN: from the series */
     double y_min, y_max; /* NAN: from the values */
     double mark;       /* a vertical line at this step; NAN: none */
     const char *mark_label;
