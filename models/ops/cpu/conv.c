@@ -94,31 +94,43 @@ static void gather_rows(const void *arguments, int64_t begin, int64_t end, int32
     }
 }
 
+#define CHUNK 64 /* channels summed at a time */
+
+/* sum (n) = the patches' gradients at channels [c0, c0 + n) of input pixel (y, x) of a block's image. */
+static void pixel_grad(const struct patches *p, const float *dpatches, int64_t image, int64_t y, int64_t x, int64_t c0,
+                       int64_t n, float *sum) {
+    const struct conv *a = p->a;
+    memset(sum, 0, (size_t)n * sizeof *sum);
+    for (int64_t ky = (y + a->pad) % a->stride; ky < a->k && ky <= y + a->pad; ky += a->stride) {
+        int64_t oy = (y + a->pad - ky) / a->stride;
+        if (oy >= p->ho) continue;
+        for (int64_t kx = (x + a->pad) % a->stride; kx < a->k && kx <= x + a->pad; kx += a->stride) {
+            int64_t ox = (x + a->pad - kx) / a->stride;
+            if (ox >= p->wo) continue;
+            const float *from = dpatches + ((image * p->ho + oy) * p->wo + ox) * p->width + (ky * a->k + kx) * a->cin + c0;
+            for (int64_t c = 0; c < n; c++) sum[c] += from[c];
+        }
+    }
+}
+
 /* dx (+)= sums of the patches' gradients; items are input rows of the block. */
 static void spread_rows(const void *arguments, int64_t begin, int64_t end, int32_t part) {
     (void)part;
     const struct patch_arguments *g = arguments;
-    const struct patches *p = g->p;
-    const struct conv *a = p->a;
-    for (int64_t row = begin; row < end; row++) {
-        int64_t image = row / a->h, y = row % a->h;
-        for (int64_t i = 0; i < a->w * a->cin; i++) {
-            int64_t x = i / a->cin, c = i % a->cin, out = ((g->first_image + image) * a->h + y) * a->w * a->cin + i;
-            float sum = 0;
-            for (int64_t ky = (y + a->pad) % a->stride; ky < a->k; ky += a->stride) {
-                int64_t oy = (y + a->pad - ky) / a->stride;
-                if (y + a->pad < ky || oy >= p->ho) continue;
-                for (int64_t kx = (x + a->pad) % a->stride; kx < a->k; kx += a->stride) {
-                    int64_t ox = (x + a->pad - kx) / a->stride;
-                    if (x + a->pad < kx || ox >= p->wo) continue;
-                    sum += g->dpatches[((image * p->ho + oy) * p->wo + ox) * p->width + (ky * a->k + kx) * a->cin + c];
-                }
+    const struct conv *a = g->p->a;
+    float sum[CHUNK];
+    for (int64_t i = begin * a->w; i < end * a->w; i++) { /* pixels */
+        for (int64_t c0 = 0; c0 < a->cin; c0 += CHUNK) {
+            int64_t n = a->cin - c0 < CHUNK ? a->cin - c0 : CHUNK, out = (g->first_image * a->h * a->w + i) * a->cin + c0;
+            pixel_grad(g->p, g->dpatches, i / a->w / a->h, i / a->w % a->h, i % a->w, c0, n, sum);
+            if (a->dtype == DTYPE_F32) {
+                float *dx = (float *)g->dx + out;
+                for (int64_t c = 0; c < n; c++) dx[c] = g->accumulate ? dx[c] + sum[c] : sum[c];
+            } else {
+                uint16_t *dx = (uint16_t *)g->dx + out;
+                for (int64_t c = 0; c < n; c++)
+                    dx[c] = bf16_from_f32(g->accumulate ? bf16_to_f32(dx[c]) + sum[c] : sum[c]);
             }
-            if (a->dtype == DTYPE_F32)
-                ((float *)g->dx)[out] = g->accumulate ? ((float *)g->dx)[out] + sum : sum;
-            else
-                ((uint16_t *)g->dx)[out] =
-                    bf16_from_f32(g->accumulate ? bf16_to_f32(((uint16_t *)g->dx)[out]) + sum : sum);
         }
     }
 }
