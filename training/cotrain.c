@@ -44,6 +44,7 @@ struct cotrain {
     struct step_report report, reduced; /* this rank's; under way or done */
     struct comm_request *pending;
     int64_t pending_step;       /* -1: none */
+    double pending_tau;         /* its threshold: the next step's may be another */
     bool stop;
 };
 
@@ -240,6 +241,7 @@ static status_t finish_report(struct cotrain *c) {
     c->stop = c->stop || c->reduced.stop > 0;
     if (!c->run->writes) return STATUS_OK;
     if ((step + 1) % c->run->settings->log.metrics_every == 0 || last || progress_due(&c->progress, last)) {
+        c->context.tau = c->pending_tau;
         TRY(report_step(&c->context, step, &c->reduced, text, sizeof text));
         if (progress_due(&c->progress, last))
             progress_show(&c->progress, c->warmup ? "warm-up" : "co-training", step + 1, c->n_steps, text);
@@ -252,6 +254,7 @@ static status_t begin_report(struct cotrain *c, int64_t step, double step_s) {
     c->report.stop = c->run->stop && *c->run->stop;
     c->reduced = c->report;
     c->pending_step = step;
+    c->pending_tau = c->warmup ? 0 : settings_tau(&c->settings->tau, step - c->settings->warmup.steps, c->settings->steps);
     return comm_all_reduce_begin(comm_host_side(c->run->world), &c->reduced, (int64_t)(sizeof c->reduced / sizeof(double)),
                                  COMM_F64, COMM_SUM, &c->pending);
 }
@@ -441,7 +444,6 @@ static status_t run_steps(struct cotrain *c, int64_t first_step, int64_t end_ste
     const int64_t every = c->run->settings->checkpoint.every;
     for (int64_t step = first_step; step < end_step; step++) {
         const int64_t n_done = step + 1;
-        c->context.tau = c->warmup ? 0 : settings_tau(&c->settings->tau, step - c->settings->warmup.steps, c->settings->steps);
         TRY(one_step(c, step));
         if (!c->warmup && validation_due(c, n_done)) {
             TRY(finish_report(c));
