@@ -34,7 +34,7 @@ stop_and_go() {
     shift 4
     interrupt "$dir" "$at" USR1 "$@"
     [ $status = 75 ] || { fail "run $dir: status $status after SIGUSR1, not 75:"; tail -n 5 "$work/$dir.log"; }
-    grep -q "stopped .*of $stage" "$work/$dir.log" || fail "run $dir was not stopped in $stage: $(tail -n 1 "$work/$dir.log")"
+    grep -q "stopped .*$stage" "$work/$dir.log" || fail "run $dir was not stopped in $stage: $(tail -n 1 "$work/$dir.log")"
     must_train "$dir" $np "$@" && same_run "$reference" "$dir"
 }
 
