@@ -1,6 +1,5 @@
 /* marrs_dist [train]: every stage of a configuration that is not done yet. */
-#include "launcher/commands.h"
-#include "launcher/config.h"
+#include "launcher/cmd_train.h"
 #include "launcher/run_session.h"
 
 #include "common/log.h"
@@ -65,21 +64,24 @@ static status_t train(struct launch_context *context, const struct settings *set
     return status;
 }
 
+status_t train_configuration(struct launch_context *context, const char *config, const struct config_overrides *overrides) {
+    struct settings settings = {.run = NULL};
+    TRY(config_read(config, overrides, &settings));
+    log_set_level((log_level_t)settings.log.level);
+    const status_t status = train(context, &settings);
+    settings_free(&settings);
+    return status;
+}
+
 status_t cmd_train(struct launch_context *context, int argc, char **argv) {
     struct train_options options = {.config = NULL};
-    struct settings settings = {.run = NULL};
     char *default_path = NULL;
-    status_t status = STATUS_OK;
     TRY(parse(argc, argv, &options));
     if (!options.config) {
         TRY(config_default_path(&default_path));
         options.config = default_path;
     }
-    TRY_TO(done, config_read(options.config, &options.overrides, &settings));
-    log_set_level((log_level_t)settings.log.level);
-    status = train(context, &settings);
-done:
-    settings_free(&settings);
+    const status_t status = train_configuration(context, options.config, &options.overrides);
     free(default_path);
     return status;
 }

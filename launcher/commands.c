@@ -28,12 +28,27 @@ const struct command commands[] = {
                 "  --images DIR     every .jpg, .jpeg, .png and .webp under a folder\n"
                 "  --model NAME     student (default), ensemble, or a peer by its name\n"
                 "  --out CSV        where the answers go; replaced as a whole\n"},
+    {.name = "sweep",
+     .usage = "sweep FILE [--list | --count | --run INDEX | --print INDEX] [key=value ...]",
+     .help = "one configuration over pairs of domains, seeds and variants of the method",
+     .needs_mpi = COMMAND_MPI_ALWAYS,
+     .run = cmd_sweep,
+     .options = "Without an option: every run that is not done yet, one after the other. key=value goes on top of all runs.\n"
+                "  --list          the command line of each run\n"
+                "  --count         how many runs there are\n"
+                "  --run INDEX     one run, counted from 0: sweep FILE --run $SLURM_ARRAY_TASK_ID\n"
+                "  --print INDEX   the whole configuration of one run\n"},
     {.name = "report",
-     .usage = "report RUN...",
+     .usage = "report RUN...\n"
+              "report --table [--format text|csv|latex] [--split NAME] [--model NAME] RUN...",
      .help = "one HTML page about a run, or a table over many",
      .needs_mpi = COMMAND_MPI_NEVER,
      .run = cmd_report,
-     .options = "Writes RUN/report.html: curves, accuracies, confusion, sample images; one file that needs nothing else.\n"},
+     .options = "Writes RUN/report.html: curves, accuracies, confusion, sample images; one file that needs nothing else.\n"
+                "  --table         mean and standard deviation over seeds: a row a variant and model, a column a pair of domains\n"
+                "  --format NAME   text, csv or latex\n"
+                "  --split NAME    unlabelled, unlabelled_without_validation or validation\n"
+                "  --model NAME    only supervised, ensemble, student, or a peer by its name\n"},
     {.name = "plan",
      .usage = "plan [CONFIG] [key=value ...] [--nodes N --gpus-per-node M | --nodes N --ranks-per-node M]",
      .help = "show which ranks serve which peer",

@@ -115,6 +115,7 @@
 /* clang-format off */
 const struct config_key config_keys[] = {
     NEEDED("run", AT(run), "the run's directory; never overwritten, resumed (relative to the current directory)"),
+    STRING("variant", AT(variant), "", "what sets this run apart, as a row in tables over many runs (sweeps set it); nothing is computed from it"),
     INTEGER("seed", AT(seed), 0, BIG, "1", "all random draws depend on it and on what they are for"),
     WORD("device", AT(device), "auto|cpu|cuda|cuda-emulated", "auto", "where to compute; auto takes GPUs where there are any (cuda-emulated: tests only)"),
     WORD("precision", AT(precision), "auto|fp32|bf16", "auto", "of activations and matrix products; master weights are always fp32"),

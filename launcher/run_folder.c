@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* Lines "  key: value" of these keys, and everything below these top-level blocks, may change between two starts. */
-static const char *const free_blocks[] = {"log", "comm", "checkpoint", "device", "stages", "cuda", "run", "recompute", "evaluate"};
+static const char *const free_blocks[] = {"log", "comm", "checkpoint", "device", "stages", "cuda", "run", "variant", "recompute", "evaluate"};
 static const char *const free_keys[] = {"workers", "read_ahead", "cache_mb", "verify", "ranks", "folder", "batch_size"};
 
 struct line {

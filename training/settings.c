@@ -13,6 +13,7 @@ static void free_strings(struct string_list *list) {
 void settings_free(struct settings *settings) {
     if (!settings) return;
     free(settings->run);
+    free(settings->variant);
     free(settings->data.folder);
     free_strings(&settings->data.source.shards);
     free(settings->data.source.list);

@@ -277,6 +277,7 @@ struct log_settings {
 
 struct settings {
     char *run;
+    char *variant; /* of the method, for tables; nothing is computed from it */
     int64_t seed;
     enum device_choice device;
     enum precision_choice precision;
