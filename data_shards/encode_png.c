@@ -13,7 +13,8 @@ status_t encode_png(const struct image *image, uint8_t **bytes_out, size_t *n_by
     uint8_t *bytes = malloc(n);
     CHECK(bytes, STATUS_NO_MEMORY, "out of memory for a PNG of %d x %d", image->width, image->height);
     if (!png_image_write_to_memory(&png, bytes, &n, 0, image->data, 0, NULL)) {
-        const status_t status = FAIL(STATUS_INTERNAL, "PNG of %d x %d: %s", image->width, image->height, png.message);
+        const status_t status =
+            FAIL(STATUS_INTERNAL, "PNG of %d x %d: %s", image->width, image->height, png.message);
         png_image_free(&png);
         free(bytes);
         return status;

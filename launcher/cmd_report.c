@@ -1,4 +1,5 @@
-/* marrs_dist report RUN...: one HTML page for each run's directory, or with --table one table over all of them. */
+/* marrs_dist report RUN...: one HTML page for each run's directory, or with --table one table over all of
+ * them. */
 #include "launcher/commands.h"
 #include "launcher/run_session.h"
 
@@ -58,13 +59,16 @@ static status_t parse(int argc, char **argv, struct report_options *o, int *n_ru
             TRY(choose(word, value, splits, &index));
             o->split = splits[index];
         } else if (strcmp(word, "--model") == 0) {
-            CHECK(value, STATUS_USAGE, "report: --model needs a name: supervised, ensemble, student or a peer's");
+            CHECK(value, STATUS_USAGE,
+                  "report: --model needs a name: supervised, ensemble, student or a peer's");
             o->model = value;
-        } else return command_unknown_option("report", word, known);
+        } else
+            return command_unknown_option("report", word, known);
     }
     CHECK(*n_runs > 0, STATUS_USAGE, "report: give a run's directory (marrs_dist report RUN)");
     CHECK(o->table || !table_option, STATUS_USAGE, "report: --format, --split and --model go with --table");
-    for (int i = 0; i < *n_runs; i++) CHECK(argv[i][0], STATUS_USAGE, "report: an empty name is no directory");
+    for (int i = 0; i < *n_runs; i++)
+        CHECK(argv[i][0], STATUS_USAGE, "report: an empty name is no directory");
     return STATUS_OK;
 }
 

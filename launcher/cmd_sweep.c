@@ -27,8 +27,8 @@ static status_t parse_index(const char *option, const char *value, int *out) {
     char *end = NULL;
     errno = 0;
     const long index = value ? strtol(value, &end, 10) : -1;
-    CHECK(value && end != value && *end == '\0' && errno == 0 && index >= 0 && index < SWEEP_MAX_RUNS, STATUS_USAGE,
-          "sweep: %s needs the number of a run, counted from 0", option);
+    CHECK(value && end != value && *end == '\0' && errno == 0 && index >= 0 && index < SWEEP_MAX_RUNS,
+          STATUS_USAGE, "sweep: %s needs the number of a run, counted from 0", option);
     *out = (int)index;
     return STATUS_OK;
 }
@@ -43,32 +43,37 @@ static status_t parse(int argc, char **argv, struct sweep_options *o) {
             int k = 1;
             while (known[k] && strcmp(known[k], word) != 0) k++;
             if (!known[k]) return command_unknown_option("sweep", word, known);
-            CHECK(o->action == SWEEP_ALL, STATUS_USAGE, "sweep: give one of --list, --count, --run and --print");
+            CHECK(o->action == SWEEP_ALL, STATUS_USAGE,
+                  "sweep: give one of --list, --count, --run and --print");
             o->action = actions[k];
             if (o->action == SWEEP_RUN || o->action == SWEEP_PRINT) {
                 const char *value = i + 1 < argc ? argv[++i] : NULL;
                 TRY(parse_index(word, value, &o->index));
             }
         } else if (strchr(word, '=')) {
-            CHECK(strncmp(word, "run=", 4) != 0, STATUS_USAGE, "sweep: the directories are what the file's `runs` says");
+            CHECK(strncmp(word, "run=", 4) != 0, STATUS_USAGE,
+                  "sweep: the directories are what the file's `runs` says");
             o->more[o->n_more++] = word;
         } else {
             CHECK(!o->file, STATUS_USAGE, "sweep: %s is neither key=value nor the only file", word);
             o->file = word;
         }
     }
-    CHECK(o->file, STATUS_USAGE, "sweep: give the sweep's file (marrs_dist sweep configs/sweeps/digits.yaml --list)");
+    CHECK(o->file, STATUS_USAGE,
+          "sweep: give the sweep's file (marrs_dist sweep configs/sweeps/digits.yaml --list)");
     return STATUS_OK;
 }
 
 /* The arguments of a run with those of the command line behind them (caller frees the list only). */
-static status_t all_arguments(const struct sweep *s, int index, const struct sweep_options *o, struct config_overrides *out) {
+static status_t all_arguments(const struct sweep *s, int index, const struct sweep_options *o,
+                              struct config_overrides *out) {
     const struct sweep_run *run = &s->runs[index];
     char **list = calloc((size_t)(run->n_arguments + o->n_more + 1), sizeof *list);
     CHECK(list, STATUS_NO_MEMORY, "out of memory for the sweep");
     memcpy(list, run->arguments, (size_t)run->n_arguments * sizeof *list);
     memcpy(list + run->n_arguments, o->more, (size_t)o->n_more * sizeof *list);
-    *out = (struct config_overrides){.n_arguments = run->n_arguments + o->n_more, .arguments = list, .environment = environ};
+    *out = (struct config_overrides){
+        .n_arguments = run->n_arguments + o->n_more, .arguments = list, .environment = environ};
     return STATUS_OK;
 }
 
@@ -83,7 +88,8 @@ static status_t is_done(const struct sweep *s, const struct config_overrides *ov
     *done = file_exists(path);
     if (!*done) goto end;
     TRY_TO(end, results_open(path, &results));
-    for (int i = 0; i < settings.stages.n; i++) *done &= results_is_stage_done(results, stage_name(settings.stages.items[i]));
+    for (int i = 0; i < settings.stages.n; i++)
+        *done &= results_is_stage_done(results, stage_name(settings.stages.items[i]));
 end:
     results_close(results);
     free(path);
@@ -91,8 +97,8 @@ end:
     return status;
 }
 
-static status_t run_one(struct launch_context *context, const struct sweep *s, int index, const struct sweep_options *o,
-                        bool skip_done) {
+static status_t run_one(struct launch_context *context, const struct sweep *s, int index,
+                        const struct sweep_options *o, bool skip_done) {
     struct config_overrides overrides;
     TRY(all_arguments(s, index, o, &overrides));
     bool done = false, any = false;

@@ -41,7 +41,8 @@ static const char *value_name(const struct config_node *value) {
     return name && name->kind == CONFIG_SCALAR ? name->text : "";
 }
 
-/* ---- checks of the form ---------------------------------------------------------------------------------- */
+/* ---- checks of the form ----------------------------------------------------------------------------------
+ */
 static void check_set(struct reader *r, const struct config_node *set) {
     if (set->kind != CONFIG_SEQUENCE) {
         fault(r, set, "set: expected a list of key=value%s", "");
@@ -49,9 +50,12 @@ static void check_set(struct reader *r, const struct config_node *set) {
     }
     for (int i = 0; i < set->n_children; i++) {
         const struct config_node *item = &set->children[i];
-        if (item->kind != CONFIG_SCALAR) fault(r, item, "set: expected key=value%s (quote it where it has brackets)", "");
-        else if (!strchr(item->text, '=') || item->text[0] == '=') fault(r, item, "set: '%s' is not of the form key=value", item->text);
-        else if (strncmp(item->text, "run=", 4) == 0) fault(r, item, "set: the directory is what `runs` says%s", "");
+        if (item->kind != CONFIG_SCALAR)
+            fault(r, item, "set: expected key=value%s (quote it where it has brackets)", "");
+        else if (!strchr(item->text, '=') || item->text[0] == '=')
+            fault(r, item, "set: '%s' is not of the form key=value", item->text);
+        else if (strncmp(item->text, "run=", 4) == 0)
+            fault(r, item, "set: the directory is what `runs` says%s", "");
     }
 }
 
@@ -62,7 +66,8 @@ static bool is_word(const char *text) {
 
 /* Names become parts of directories. */
 static bool is_name(const char *text) {
-    return text[0] && strlen(text) < NAME_CHARACTERS && !strchr(text, '/') && strcmp(text, "..") != 0 && strcmp(text, ".") != 0;
+    return text[0] && strlen(text) < NAME_CHARACTERS && !strchr(text, '/') && strcmp(text, "..") != 0 &&
+           strcmp(text, ".") != 0;
 }
 
 static void check_repeats(struct reader *r, const struct config_node *mapping) {
@@ -81,7 +86,8 @@ static void check_value(struct reader *r, const struct config_node *value) {
     check_repeats(r, value);
     for (int i = 0; i < value->n_children; i++) {
         const char *key = value->keys[i].text;
-        if (strcmp(key, "set") == 0) check_set(r, &value->children[i]);
+        if (strcmp(key, "set") == 0)
+            check_set(r, &value->children[i]);
         else if (!is_word(key) || value->children[i].kind != CONFIG_SCALAR)
             fault(r, &value->keys[i], "%s: expected a word with a text, to stand for in {braces}", key);
     }
@@ -100,7 +106,8 @@ static void take_axis(struct reader *r, const struct config_node *key, const str
         check_value(r, &values->children[i]);
         for (int j = 0; j < i; j++)
             if (strcmp(value_name(&values->children[i]), value_name(&values->children[j])) == 0)
-                fault(r, &values->children[i], "the name %s appears twice on this axis", value_name(&values->children[i]));
+                fault(r, &values->children[i], "the name %s appears twice on this axis",
+                      value_name(&values->children[i]));
     }
     r->axes[r->n_axes++] = (struct axis){.name = key->text, .values = values};
 }
@@ -114,20 +121,27 @@ static void take_root(struct reader *r, const struct config_node *root) {
     for (int i = 0; i < root->n_children; i++) {
         const struct config_node *key = &root->keys[i], *value = &root->children[i];
         const bool text = value->kind == CONFIG_SCALAR && value->text[0];
-        if (strcmp(key->text, "base") == 0 && text) r->base = value;
-        else if (strcmp(key->text, "runs") == 0 && text) r->runs = value;
-        else if (strcmp(key->text, "set") == 0) check_set(r, r->set = value);
+        if (strcmp(key->text, "base") == 0 && text)
+            r->base = value;
+        else if (strcmp(key->text, "runs") == 0 && text)
+            r->runs = value;
+        else if (strcmp(key->text, "set") == 0)
+            check_set(r, r->set = value);
         else if (strcmp(key->text, "axes") == 0 && value->kind == CONFIG_MAPPING) {
             check_repeats(r, value);
             for (int a = 0; a < value->n_children; a++) take_axis(r, &value->keys[a], &value->children[a]);
-        } else fault(r, key, "%s: expected base: FILE, runs: DIRECTORY, set: [key=value, ...] or axes: {NAME: [...]}", key->text);
+        } else
+            fault(r, key,
+                  "%s: expected base: FILE, runs: DIRECTORY, set: [key=value, ...] or axes: {NAME: [...]}",
+                  key->text);
     }
     if (!r->base) fault(r, root, "base is missing: the configuration that the runs start from%s", "");
     if (!r->runs) fault(r, root, "runs is missing: the directory of a run, with {axis} in it%s", "");
     if (r->n_axes == 0) fault(r, root, "axes is missing%s", "");
 }
 
-/* ---- expansion ------------------------------------------------------------------------------------------- */
+/* ---- expansion -------------------------------------------------------------------------------------------
+ */
 
 /* What {word} stands for in the run being made; NULL: nothing. */
 static const char *meaning(const struct reader *r, const char *word) {
@@ -136,7 +150,8 @@ static const char *meaning(const struct reader *r, const char *word) {
         if (strcmp(r->axes[a].name, word) == 0) return value_name(&r->axes[a].values->children[r->at[a]]);
     for (int a = 0; a < r->n_axes; a++) {
         const struct config_node *value = &r->axes[a].values->children[r->at[a]];
-        const struct config_node *found = value->kind == CONFIG_MAPPING && strcmp(word, "set") != 0 ? child(value, word) : NULL;
+        const struct config_node *found =
+            value->kind == CONFIG_MAPPING && strcmp(word, "set") != 0 ? child(value, word) : NULL;
         if (found) return found->text;
     }
     return NULL;
@@ -156,8 +171,10 @@ static char *expand(struct reader *r, const char *prefix, const struct config_no
             snprintf(word, sizeof word, "%.*s", (int)(end - p - 1), p + 1);
             if (is_word(word)) {
                 const char *value = meaning(r, word);
-                if (!value) fault(r, node, "{%s} is neither an axis nor a key of this run's values", word);
-                else fputs(value, out);
+                if (!value)
+                    fault(r, node, "{%s} is neither an axis nor a key of this run's values", word);
+                else
+                    fputs(value, out);
                 known = value != NULL;
                 p = end;
                 continue;
@@ -172,7 +189,8 @@ static char *expand(struct reader *r, const char *prefix, const struct config_no
     return text;
 }
 
-static bool add_argument(struct reader *r, struct sweep_run *run, const char *prefix, const struct config_node *node) {
+static bool add_argument(struct reader *r, struct sweep_run *run, const char *prefix,
+                         const struct config_node *node) {
     char **grown = realloc(run->arguments, (size_t)(run->n_arguments + 1) * sizeof *grown);
     if (!grown) return false;
     run->arguments = grown;
@@ -208,7 +226,8 @@ static status_t check_folders(struct reader *r, const struct sweep *s) {
     qsort(folders, (size_t)s->n_runs, sizeof *folders, compare_folders);
     for (int i = 1; i < s->n_runs; i++)
         if (strcmp(folders[i - 1], folders[i]) == 0) {
-            fault(r, r->runs, "several runs would share the directory %s: name every axis in it", folders[i] + 4);
+            fault(r, r->runs, "several runs would share the directory %s: name every axis in it",
+                  folders[i] + 4);
             break;
         }
     free(folders);
@@ -251,7 +270,8 @@ void sweep_free(struct sweep *s) {
     memset(s, 0, sizeof *s);
 }
 
-status_t sweep_read_text(const char *origin, const char *folder, const char *text, size_t n_bytes, struct sweep *out) {
+status_t sweep_read_text(const char *origin, const char *folder, const char *text, size_t n_bytes,
+                         struct sweep *out) {
     struct reader r = {.origin = origin, .folder = folder};
     struct config_node root = {0};
     struct sweep s = {0};
@@ -268,8 +288,10 @@ status_t sweep_read_text(const char *origin, const char *folder, const char *tex
         status = FAIL(STATUS_BAD_CONFIG, "%s", r.faults.text ? r.faults.text : "out of memory");
     config_tree_free(&root);
     config_faults_free(&r.faults);
-    if (status == STATUS_OK) *out = s;
-    else sweep_free(&s);
+    if (status == STATUS_OK)
+        *out = s;
+    else
+        sweep_free(&s);
     return status;
 }
 
@@ -289,14 +311,18 @@ done:
 }
 
 static void put_word(FILE *out, const char *word) {
-    if (word[0] && word[strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%")] == '\0') {
+    if (word[0] &&
+        word[strspn(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%")] ==
+            '\0') {
         fputs(word, out);
         return;
     }
     fputc('\'', out);
     for (; *word; word++)
-        if (*word == '\'') fputs("'\\''", out);
-        else fputc(*word, out);
+        if (*word == '\'')
+            fputs("'\\''", out);
+        else
+            fputc(*word, out);
     fputc('\'', out);
 }
 
@@ -305,7 +331,8 @@ void sweep_print_command(const struct sweep *s, int index, int n_more, char *con
     put_word(out, s->base);
     for (int i = 0; i < s->runs[index].n_arguments + n_more; i++) {
         fputc(' ', out);
-        put_word(out, i < s->runs[index].n_arguments ? s->runs[index].arguments[i] : more[i - s->runs[index].n_arguments]);
+        put_word(out, i < s->runs[index].n_arguments ? s->runs[index].arguments[i]
+                                                     : more[i - s->runs[index].n_arguments]);
     }
     fputc('\n', out);
 }

@@ -9,8 +9,8 @@
  *       - {name: print-pen, source: print, target: pen, set: [seed=3]}
  *     seed: [1, 2, 3]                        # the same as {name: "1"}, ...
  *
- * {WORD} in a text stands for the value's name on the axis WORD, for the key WORD of a chosen value, or, as {folder},
- * for the folder of the sweep's file. */
+ * {WORD} in a text stands for the value's name on the axis WORD, for the key WORD of a chosen value, or, as
+ * {folder}, for the folder of the sweep's file. */
 #ifndef LAUNCHER_SWEEP_H
 #define LAUNCHER_SWEEP_H
 
@@ -31,10 +31,12 @@ struct sweep {
     struct sweep_run *runs;
 };
 
-/* Read a sweep and expand it. STATUS_BAD_CONFIG lists faults as "file:line:column: what"; STATUS_MISSING: no such file.
- * *out is owned by the caller (sweep_free()). The overrides are not checked against the table of keys here. */
+/* Read a sweep and expand it. STATUS_BAD_CONFIG lists faults as "file:line:column: what"; STATUS_MISSING: no
+ * such file. *out is owned by the caller (sweep_free()). The overrides are not checked against the table of
+ * keys here. */
 status_t sweep_read(const char *path, struct sweep *out);
-status_t sweep_read_text(const char *origin, const char *folder, const char *text, size_t n_bytes, struct sweep *out);
+status_t sweep_read_text(const char *origin, const char *folder, const char *text, size_t n_bytes,
+                         struct sweep *out);
 void sweep_free(struct sweep *sweep); /* accepts a zeroed struct */
 
 /* "marrs_dist BASE key=value ..." of run `index`, quoted for a shell. */

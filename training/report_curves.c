@@ -18,8 +18,8 @@ struct finder {
     int n;
 };
 
-static void take(struct finder *f, const struct report_series *series, int colour, bool dashed, const char *format,
-                 const char *label) {
+static void take(struct finder *f, const struct report_series *series, int colour, bool dashed,
+                 const char *format, const char *label) {
     if (!series || f->n >= MAX_LINES) return;
     snprintf(f->labels[f->n], sizeof f->labels[f->n], format, label);
     f->lines[f->n] = (struct svg_line){
@@ -31,7 +31,8 @@ static void take(struct finder *f, const struct report_series *series, int colou
 static int find_groups(const struct report_data *d, const char *stage, const char *groups[MAX_LINES]) {
     int n = 0;
     for (size_t i = 0; i < d->n_series && n < MAX_LINES; i++)
-        if (strcmp(d->series[i].stage, stage) == 0 && d->series[i].group[0] && strcmp(d->series[i].name, "loss") == 0)
+        if (strcmp(d->series[i].stage, stage) == 0 && d->series[i].group[0] &&
+            strcmp(d->series[i].name, "loss") == 0)
             groups[n++] = d->series[i].group;
     return n;
 }
@@ -67,8 +68,9 @@ static void draw(FILE *out, struct finder *f, const struct svg_chart *chart) {
 static void put_losses(FILE *out, struct finder *f, const char *group) {
     static const struct {
         const char *name, *label;
-    } terms[] = {{"source", "source"},           {"labelled", "labelled target"}, {"consistency", "consistency"},
-                 {"cotraining", "co-training"},  {"coral", "Deep CORAL"},         {"unlabelled", "unlabelled"}};
+    } terms[] = {{"source", "source"},           {"labelled", "labelled target"},
+                 {"consistency", "consistency"}, {"cotraining", "co-training"},
+                 {"coral", "Deep CORAL"},        {"unlabelled", "unlabelled"}};
     char title[128];
     snprintf(title, sizeof title, "Loss of %.80s", group);
     for (int t = 0; t < (int)(sizeof terms / sizeof *terms); t++)
@@ -80,9 +82,10 @@ static void put_losses(FILE *out, struct finder *f, const char *group) {
 }
 
 /* The same number of every peer. */
-static void put_of_groups(FILE *out, struct finder *f, const char *const *groups, int n_groups, const char *name,
-                          struct svg_chart chart) {
-    for (int g = 0; g < n_groups; g++) take(f, report_data_find(f->data, f->stage, groups[g], name), g, false, "%s", groups[g]);
+static void put_of_groups(FILE *out, struct finder *f, const char *const *groups, int n_groups,
+                          const char *name, struct svg_chart chart) {
+    for (int g = 0; g < n_groups; g++)
+        take(f, report_data_find(f->data, f->stage, groups[g], name), g, false, "%s", groups[g]);
     draw(out, f, &chart);
 }
 
@@ -90,7 +93,8 @@ static void put_accuracy(FILE *out, struct finder *f) {
     int colour = 0;
     for (size_t i = 0; i < f->data->n_series; i++) {
         const struct report_series *s = &f->data->series[i];
-        if (strcmp(s->stage, f->stage) == 0 && strcmp(s->group, "validation") == 0) take(f, s, colour++, false, "%s", s->name);
+        if (strcmp(s->stage, f->stage) == 0 && strcmp(s->group, "validation") == 0)
+            take(f, s, colour++, false, "%s", s->name);
     }
     struct svg_chart chart = chart_of(f, "Validation accuracy", "%");
     chart.markers = true;
@@ -104,9 +108,11 @@ static void put_selection(FILE *out, struct finder *f, const char *const *groups
         take(f, kept, g, false, "kept by %s", groups[g]);
         n_kept += kept != NULL;
     }
-    if (n_kept == 0) take(f, report_data_find(f->data, f->stage, "", "kept_fraction"), 0, false, "%s", "kept");
+    if (n_kept == 0)
+        take(f, report_data_find(f->data, f->stage, "", "kept_fraction"), 0, false, "%s", "kept");
     take(f, report_data_find(f->data, f->stage, "", "agreement"), 2, false, "%s", "agreement");
-    take(f, report_data_find(f->data, f->stage, "", "agreement_kept"), 3, false, "%s", "agreement where both keep");
+    take(f, report_data_find(f->data, f->stage, "", "agreement_kept"), 3, false, "%s",
+         "agreement where both keep");
     take(f, report_data_find(f->data, f->stage, "", "tau"), 7, true, "%s", "threshold");
     struct svg_chart chart = chart_of(f, "Pseudo-labels kept, agreement", "share of the images");
     chart.y_min = 0;
@@ -171,8 +177,10 @@ void report_put_skipped(FILE *out, const struct report_data *d) {
         const struct report_series *s = &d->series[i];
         if (strcmp(s->name, "skipped") != 0 || !(report_series_median(s) > 0)) continue;
         if (!any)
-            fputs("<section id=skipped>\n<h2>Skipped steps</h2>\n<p>The loss or a gradient was NaN or infinite; the weights "
-                  "stayed as they were.</p>\n<ul>\n", out);
+            fputs("<section id=skipped>\n<h2>Skipped steps</h2>\n<p>The loss or a gradient was NaN or "
+                  "infinite; the weights "
+                  "stayed as they were.</p>\n<ul>\n",
+                  out);
         any = true;
         put_skipped_of(out, s);
     }

@@ -26,11 +26,12 @@ void report_data_free(struct report_data *d) {
     memset(d, 0, sizeof *d);
 }
 
-const struct report_series *report_data_find(const struct report_data *d, const char *stage, const char *group,
-                                             const char *name) {
+const struct report_series *report_data_find(const struct report_data *d, const char *stage,
+                                             const char *group, const char *name) {
     for (size_t i = 0; i < d->n_series; i++) {
         const struct report_series *s = &d->series[i];
-        if (strcmp(s->name, name) == 0 && strcmp(s->group, group) == 0 && strcmp(s->stage, stage) == 0) return s;
+        if (strcmp(s->name, name) == 0 && strcmp(s->group, group) == 0 && strcmp(s->stage, stage) == 0)
+            return s;
     }
     return NULL;
 }
@@ -41,10 +42,12 @@ bool report_data_has_stage(const struct report_data *d, const char *stage) {
     return false;
 }
 
-static struct report_series *series_at(struct report_data *d, const char *stage, const char *group, const char *name) {
+static struct report_series *series_at(struct report_data *d, const char *stage, const char *group,
+                                       const char *name) {
     const struct report_series *known = report_data_find(d, stage, group, name);
     if (known) return &d->series[known - d->series];
-    if (d->n_series >= MAX_SERIES || !memory_grow(&d->series, d->n_series, &d->capacity, sizeof *d->series)) return NULL;
+    if (d->n_series >= MAX_SERIES || !memory_grow(&d->series, d->n_series, &d->capacity, sizeof *d->series))
+        return NULL;
     struct report_series s = {.stage = strdup(stage), .group = strdup(group), .name = strdup(name)};
     if (!s.stage || !s.group || !s.name) {
         free(s.stage);
@@ -57,8 +60,8 @@ static struct report_series *series_at(struct report_data *d, const char *stage,
 }
 
 /* Values beyond what a chart can show count as missing. */
-static void add_value(struct report_data *d, const char *stage, const char *group, const char *name, double step,
-                      const json_t *value) {
+static void add_value(struct report_data *d, const char *stage, const char *group, const char *name,
+                      double step, const json_t *value) {
     if (!json_is_number(value) && !json_is_null(value)) return;
     struct report_series *s = series_at(d, stage, group, name);
     if (!s || !memory_grow(&s->step, s->n, &s->capacity_step, sizeof *s->step) ||
@@ -83,9 +86,11 @@ bool report_data_add_line(struct report_data *d, const char *line, size_t n_byte
         d->cotrain_begins = step;
     json_object_foreach(record, name, value) {
         if (strcmp(name, "step") == 0) continue;
-        if (json_is_object(value))
-            json_object_foreach(value, inner_name, inner) add_value(d, stage, name, inner_name, step, inner);
-        else add_value(d, stage, "", name, step, value);
+        if (json_is_object(value)) json_object_foreach(value, inner_name, inner) {
+                add_value(d, stage, name, inner_name, step, inner);
+            }
+        else
+            add_value(d, stage, "", name, step, value);
     }
     d->n_records++;
     json_decref(record);
@@ -93,8 +98,8 @@ bool report_data_add_line(struct report_data *d, const char *line, size_t n_byte
 }
 
 /* A file of the run as text; *text NULL where it is missing. Too large or unreadable counts as missing. */
-static status_t read_part(struct report_data *d, const char *run, const char *name, size_t max_bytes, char **text,
-                          size_t *n_bytes) {
+static status_t read_part(struct report_data *d, const char *run, const char *name, size_t max_bytes,
+                          char **text, size_t *n_bytes) {
     *text = NULL;
     *n_bytes = 0;
     char *path = file_join(run, name);
@@ -167,7 +172,8 @@ double report_series_median(const struct report_series *s) {
     return median;
 }
 
-double report_data_accuracy(const struct report_data *d, const char *phase, const char *model, const char *split) {
+double report_data_accuracy(const struct report_data *d, const char *phase, const char *model,
+                            const char *split) {
     const json_t *value = json_object_get(json_object_get(json_object_get(d->results, phase), model), split);
     return json_is_number(value) ? json_number_value(value) : NAN;
 }

@@ -28,7 +28,8 @@ struct report_data {
     long long written;     /* seconds since 1970 of the newest of the files; 0: none */
 };
 
-/* Read what RUN has. Fails for lack of memory or where RUN has neither metrics nor results (STATUS_MISSING). */
+/* Read what RUN has. Fails for lack of memory or where RUN has neither metrics nor results (STATUS_MISSING).
+ */
 status_t report_data_read(const char *run, struct report_data *out);
 void report_data_free(struct report_data *data); /* accepts a zeroed struct */
 
@@ -36,15 +37,16 @@ void report_data_free(struct report_data *data); /* accepts a zeroed struct */
 bool report_data_add_line(struct report_data *data, const char *line, size_t n_bytes);
 
 /* NULL where there is none. */
-const struct report_series *report_data_find(const struct report_data *data, const char *stage, const char *group,
-                                             const char *name);
+const struct report_series *report_data_find(const struct report_data *data, const char *stage,
+                                             const char *group, const char *name);
 bool report_data_has_stage(const struct report_data *data, const char *stage);
 
 /* The median of the finite values; NAN where there is none. */
 double report_series_median(const struct report_series *series);
 
 /* results[phase][model][split] in per cent; NAN where there is none. */
-double report_data_accuracy(const struct report_data *data, const char *phase, const char *model, const char *split);
+double report_data_accuracy(const struct report_data *data, const char *phase, const char *model,
+                            const char *split);
 
 /* The name of class k (borrowed), or its number printed into `buffer`. */
 const char *report_data_class(const struct report_data *data, size_t k, char buffer[24]);

@@ -10,11 +10,12 @@
 
 struct report_data;
 
-/* Read what the directory settings->run has, and replace its report.html. `version` of the program that writes. Stages
- * that have not run leave their sections out and are named. Not collective: one rank. */
+/* Read what the directory settings->run has, and replace its report.html. `version` of the program that
+ * writes. Stages that have not run leave their sections out and are named. Not collective: one rank. */
 status_t report_write_page(const struct settings *settings, const char *version);
 
 /* The page itself, from data that was read. */
-void report_put_page(FILE *out, const struct settings *settings, const char *version, const struct report_data *data);
+void report_put_page(FILE *out, const struct settings *settings, const char *version,
+                     const struct report_data *data);
 
 #endif

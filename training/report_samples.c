@@ -57,8 +57,8 @@ static status_t read_probabilities(struct samples *s, const struct store_reader 
         snprintf(name, sizeof name, "%s/probabilities", s->settings->peers[p].name);
         TRY(store_reader_require(reader, name, STORE_F32, 2, shape, &tensor));
         const size_t k = (size_t)tensor->shape[1], n = (size_t)tensor->n_elem;
-        CHECK(k > 0 && k < 1000000 && (p == 0 || k == s->n_classes), STATUS_BAD_DATA, "%s: %s has %zu classes",
-              store_reader_path(reader), name, k);
+        CHECK(k > 0 && k < 1000000 && (p == 0 || k == s->n_classes), STATUS_BAD_DATA,
+              "%s: %s has %zu classes", store_reader_path(reader), name, k);
         s->n_classes = k;
         size_t n_all;
         CHECK(p > 0 || size_mul(n, (size_t)s->settings->n_peers, &n_all), STATUS_BAD_DATA, "%s: too large",
@@ -98,7 +98,8 @@ size_t report_samples_choose(const uint8_t *flag, size_t n, uint8_t wanted, size
     for (size_t i = 0; i < n && n_taken < n_take; i++) {
         if (flag[i] != wanted) continue;
         /* the candidate in the middle of each of n_take equal parts */
-        if (seen++ == (size_t)(((double)n_taken + 0.5) * (double)n_there / (double)n_take)) rows[n_taken++] = i;
+        if (seen++ == (size_t)(((double)n_taken + 0.5) * (double)n_there / (double)n_take))
+            rows[n_taken++] = i;
     }
     return n_taken;
 }
@@ -107,7 +108,8 @@ static void put_base64(FILE *out, const uint8_t *bytes, size_t n) {
     static const char digit[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for (size_t i = 0; i < n; i += 3) {
         const size_t left = n - i;
-        const uint32_t word = (uint32_t)bytes[i] << 16 | (left > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) | (left > 2 ? bytes[i + 2] : 0);
+        const uint32_t word = (uint32_t)bytes[i] << 16 | (left > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) |
+                              (left > 2 ? bytes[i + 2] : 0);
         fputc(digit[word >> 18], out);
         fputc(digit[word >> 12 & 63], out);
         fputc(left > 1 ? digit[word >> 6 & 63] : '=', out);
@@ -154,7 +156,9 @@ static void put_answers(FILE *out, const struct samples *s, size_t row) {
         fputs(": ", out);
         html_text(out, report_data_class(s->data, (size_t)label, buffer));
         fprintf(out, " \xc2\xb7 %.0f&nbsp;%%%s</span>", 100 * (double)answer[label],
-                truth < 0 ? "" : label == truth ? " \xe2\x9c\x93" : " \xe2\x9c\x97");
+                truth < 0        ? ""
+                : label == truth ? " \xe2\x9c\x93"
+                                 : " \xe2\x9c\x97");
     }
     fputs("</figcaption>", out);
 }
@@ -164,7 +168,8 @@ static status_t put_group(FILE *out, struct samples *s, const char *title, uint8
     const size_t n = report_samples_choose(s->agree, s->split.n, wanted, n_wanted, rows);
     for (size_t row = 0; row < s->split.n; row++) n_there += s->agree[row] == wanted;
     if (n == 0) return STATUS_OK;
-    fprintf(out, "<h3>%s <small>%zu of %zu images</small></h3>\n<div class=samples>\n", title, n_there, s->split.n);
+    fprintf(out, "<h3>%s <small>%zu of %zu images</small></h3>\n<div class=samples>\n", title, n_there,
+            s->split.n);
     for (size_t i = 0; i < n; i++) {
         fputs("<figure>", out);
         TRY(put_image(out, s, rows[i]));
@@ -188,7 +193,8 @@ status_t report_samples_write(FILE *out, const char *run, const struct settings 
     CHECK_TO(done, memory, STATUS_NO_MEMORY, "out of memory for the samples");
     status = put_group(memory, &s, "The peers agree", 1, REPORT_N_SAMPLES / 2);
     if (status == STATUS_OK) status = put_group(memory, &s, "The peers disagree", 0, REPORT_N_SAMPLES / 2);
-    if (fclose(memory) != 0 && status == STATUS_OK) status = FAIL(STATUS_NO_MEMORY, "out of memory for the samples");
+    if (fclose(memory) != 0 && status == STATUS_OK)
+        status = FAIL(STATUS_NO_MEMORY, "out of memory for the samples");
     if (status == STATUS_OK) fwrite(text, 1, n_bytes, out);
 done:
     free(text);

@@ -9,9 +9,9 @@
 
 enum { REPORT_N_SAMPLES = 24, REPORT_SAMPLE_SIDE = 96 };
 
-/* Up to REPORT_N_SAMPLES images, half of them such that the teachers agree on, as HTML with the images inside. The
- * choice depends on the files alone. Writes nothing on failure: STATUS_MISSING or STATUS_BAD_DATA say which of shards,
- * list and RUN/features/teachers.h5 is not there or does not fit. */
+/* Up to REPORT_N_SAMPLES images, half of them such that the teachers agree on, as HTML with the images
+ * inside. The choice depends on the files alone. Writes nothing on failure: STATUS_MISSING or STATUS_BAD_DATA
+ * say which of shards, list and RUN/features/teachers.h5 is not there or does not fit. */
 status_t report_samples_write(FILE *out, const char *run, const struct settings *settings,
                               const struct report_data *data);
 

@@ -54,31 +54,38 @@ void report_table_parse_list(const char *path, char *domain, size_t capacity, in
     char *end = strrchr(domain, '.');
     if (end) *end = '\0';
     end = strrchr(domain, '_');
-    if (!end || end == domain || !end[1] || strspn(end + 1, "0123456789") != strlen(end + 1) || strlen(end + 1) > 4) return;
+    if (!end || end == domain || !end[1] || strspn(end + 1, "0123456789") != strlen(end + 1) ||
+        strlen(end + 1) > 4)
+        return;
     *n_shots = atoi(end + 1);
     *end = '\0';
 }
 
-/* ---- taking runs ----------------------------------------------------------------------------------------- */
+/* ---- taking runs -----------------------------------------------------------------------------------------
+ */
 static bool same_cell(const struct entry *a, const struct entry *b) {
-    return a->n_shots == b->n_shots && strcmp(a->source, b->source) == 0 && strcmp(a->target, b->target) == 0 &&
-           strcmp(a->variant, b->variant) == 0 && strcmp(a->model, b->model) == 0;
+    return a->n_shots == b->n_shots && strcmp(a->source, b->source) == 0 &&
+           strcmp(a->target, b->target) == 0 && strcmp(a->variant, b->variant) == 0 &&
+           strcmp(a->model, b->model) == 0;
 }
 
 static status_t add_entry(struct report_table *t, const struct entry *e) {
     for (size_t i = 0; i < t->n; i++)
         CHECK(!same_cell(&t->entries[i], e) || t->entries[i].seed != e->seed, STATUS_USAGE,
-              "%s and %s are both seed %lld of %s > %s, %d-shot, variant '%s': give one of them, or tell variants apart with "
+              "%s and %s are both seed %lld of %s > %s, %d-shot, variant '%s': give one of them, or tell "
+              "variants apart with "
               "the key `variant`",
-              t->runs[t->entries[i].run], t->runs[e->run], (long long)e->seed, e->source, e->target, e->n_shots, e->variant);
-    CHECK(memory_grow(&t->entries, t->n, &t->capacity, sizeof *t->entries), STATUS_NO_MEMORY, "out of memory for the table");
+              t->runs[t->entries[i].run], t->runs[e->run], (long long)e->seed, e->source, e->target,
+              e->n_shots, e->variant);
+    CHECK(memory_grow(&t->entries, t->n, &t->capacity, sizeof *t->entries), STATUS_NO_MEMORY,
+          "out of memory for the table");
     t->entries[t->n++] = *e;
     return STATUS_OK;
 }
 
 /* One row of the run: `phase` and `model` in results.json, called `label`. */
-static status_t take(struct report_table *t, const struct results *results, const char *phase, const char *model,
-                     const char *label, struct entry *e, bool *added) {
+static status_t take(struct report_table *t, const struct results *results, const char *phase,
+                     const char *model, const char *label, struct entry *e, bool *added) {
     e->per_cent = results_get_accuracy(results, phase, model, t->split);
     if (isnan(e->per_cent) || (t->model && strcmp(t->model, label) != 0)) return STATUS_OK;
     snprintf(e->model, sizeof e->model, "%s", label);
@@ -87,11 +94,12 @@ static status_t take(struct report_table *t, const struct results *results, cons
     return STATUS_OK;
 }
 
-static status_t take_all(struct report_table *t, const struct settings *s, const struct results *results, struct entry *e,
-                         bool *added) {
+static status_t take_all(struct report_table *t, const struct settings *s, const struct results *results,
+                         struct entry *e, bool *added) {
     const char *all = s->n_peers > 1 ? "ensemble" : s->peers[0].name;
     TRY(take(t, results, "supervised", all, "supervised", e, added));
-    for (int p = 0; p < s->n_peers; p++) TRY(take(t, results, "cotrained", s->peers[p].name, s->peers[p].name, e, added));
+    for (int p = 0; p < s->n_peers; p++)
+        TRY(take(t, results, "cotrained", s->peers[p].name, s->peers[p].name, e, added));
     if (s->n_peers > 1) TRY(take(t, results, "cotrained", all, "ensemble", e, added));
     return take(t, results, "student", "student", "student", e, added);
 }
@@ -104,7 +112,9 @@ status_t report_table_add(struct report_table *t, const struct settings *s, bool
     CHECK(path, STATUS_NO_MEMORY, "out of memory for a path");
     if (!file_exists(path)) goto done;
     TRY_TO(done, results_open(path, &results));
-    CHECK_TO(done, memory_grow(&t->runs, t->n_runs, &t->run_capacity, sizeof *t->runs) && (t->runs[t->n_runs] = strdup(s->run)),
+    CHECK_TO(done,
+             memory_grow(&t->runs, t->n_runs, &t->run_capacity, sizeof *t->runs) &&
+                 (t->runs[t->n_runs] = strdup(s->run)),
              STATUS_NO_MEMORY, "out of memory for the table");
     struct entry e = {.seed = s->seed, .run = t->n_runs++};
     int n_ignored;
@@ -119,13 +129,15 @@ done:
     return status;
 }
 
-/* ---- cells ----------------------------------------------------------------------------------------------- */
+/* ---- cells -----------------------------------------------------------------------------------------------
+ */
 struct cell {
     size_t n;
     double mean, deviation;
 };
 
-static struct cell cell_of(const struct report_table *t, const struct entry *row, const struct entry *column) {
+static struct cell cell_of(const struct report_table *t, const struct entry *row,
+                           const struct entry *column) {
     struct entry wanted = *row;
     memcpy(wanted.source, column->source, sizeof wanted.source);
     memcpy(wanted.target, column->target, sizeof wanted.target);
@@ -134,15 +146,16 @@ static struct cell cell_of(const struct report_table *t, const struct entry *row
         if (same_cell(&t->entries[i], &wanted)) c.mean += t->entries[i].per_cent, c.n++;
     if (c.n > 0) c.mean /= (double)c.n;
     for (size_t i = 0; i < t->n; i++)
-        if (same_cell(&t->entries[i], &wanted)) c.deviation += (t->entries[i].per_cent - c.mean) * (t->entries[i].per_cent - c.mean);
+        if (same_cell(&t->entries[i], &wanted))
+            c.deviation += (t->entries[i].per_cent - c.mean) * (t->entries[i].per_cent - c.mean);
     c.deviation = c.n > 1 ? sqrt(c.deviation / (double)(c.n - 1)) : 0;
     return c;
 }
 
-/* The table's skeleton for one number of shots: an example of each row and of each column, in the order of the runs,
- * rows of one variant together. */
+/* The table's skeleton for one number of shots: an example of each row and of each column, in the order of
+ * the runs, rows of one variant together. */
 struct skeleton {
-    size_t *rows, *columns; /* indices of entries */
+    size_t *rows, *columns;            /* indices of entries */
     size_t n_rows, n_columns, n_seeds; /* n_seeds: of the fullest cell */
 };
 
@@ -154,8 +167,8 @@ static bool same_column(const struct entry *a, const struct entry *b) {
     return strcmp(a->source, b->source) == 0 && strcmp(a->target, b->target) == 0;
 }
 
-static void add_new(const struct report_table *t, size_t i, bool (*same)(const struct entry *, const struct entry *),
-                    size_t *list, size_t *n) {
+static void add_new(const struct report_table *t, size_t i,
+                    bool (*same)(const struct entry *, const struct entry *), size_t *list, size_t *n) {
     for (size_t j = 0; j < *n; j++)
         if (same(&t->entries[list[j]], &t->entries[i])) return;
     list[(*n)++] = i;
@@ -174,7 +187,8 @@ static void gather_variants(const struct report_table *t, size_t *rows, size_t n
 }
 
 static status_t skeleton_make(const struct report_table *t, int n_shots, struct skeleton *out) {
-    struct skeleton s = {.rows = memory_zeroed(t->n + 1, sizeof *s.rows), .columns = memory_zeroed(t->n + 1, sizeof *s.columns)};
+    struct skeleton s = {.rows = memory_zeroed(t->n + 1, sizeof *s.rows),
+                         .columns = memory_zeroed(t->n + 1, sizeof *s.columns)};
     if (!s.rows || !s.columns) {
         free(s.rows);
         free(s.columns);
@@ -209,7 +223,8 @@ static double row_mean(const struct report_table *t, const struct skeleton *s, s
     return sum / (double)s->n_columns;
 }
 
-/* ---- text ------------------------------------------------------------------------------------------------ */
+/* ---- text ------------------------------------------------------------------------------------------------
+ */
 static int width_of(const char *text) {
     int n = 0;
     for (; *text; text++) n += ((unsigned char)*text & 0xc0) != 0x80;
@@ -225,13 +240,18 @@ static void pad(FILE *out, const char *text, int width, bool right) {
 
 static void format_cell(const struct cell *c, size_t n_seeds, const char *plus_minus, char text[64]) {
     int n = 0;
-    if (c->n == 0) snprintf(text, 64, "-");
-    else if (c->n == 1) n = snprintf(text, 64, "%.2f", c->mean);
-    else n = snprintf(text, 64, "%.2f%s%.2f", c->mean, plus_minus, c->deviation);
+    if (c->n == 0)
+        snprintf(text, 64, "-");
+    else if (c->n == 1)
+        n = snprintf(text, 64, "%.2f", c->mean);
+    else
+        n = snprintf(text, 64, "%.2f%s%.2f", c->mean, plus_minus, c->deviation);
     if (c->n > 0 && c->n < n_seeds) snprintf(text + n, (size_t)(64 - n), " (%zu)", c->n);
 }
 
-static const char *shown_variant(const struct entry *e) { return e->variant[0] ? e->variant : "-"; }
+static const char *shown_variant(const struct entry *e) {
+    return e->variant[0] ? e->variant : "-";
+}
 
 static void write_text(const struct report_table *t, const struct skeleton *s, int n_shots, FILE *out) {
     char text[2 * NAME_BYTES + 4];
@@ -248,7 +268,8 @@ static void write_text(const struct report_table *t, const struct skeleton *s, i
     pad(out, "variant", width[0] + 2, false);
     pad(out, "model", width[1], false);
     for (size_t c = 0; c < s->n_columns; c++) {
-        snprintf(text, sizeof text, "%s>%s", t->entries[s->columns[c]].source, t->entries[s->columns[c]].target);
+        snprintf(text, sizeof text, "%s>%s", t->entries[s->columns[c]].source,
+                 t->entries[s->columns[c]].target);
         fputs("  ", out);
         pad(out, text, COLUMN, true);
     }
@@ -268,13 +289,16 @@ static void write_text(const struct report_table *t, const struct skeleton *s, i
             pad(out, shown, head > COLUMN ? head : COLUMN, true);
         }
         const double mean = row_mean(t, s, r);
-        if (s->n_columns > 1 && isnan(mean)) fputs("         -", out);
-        else if (s->n_columns > 1) fprintf(out, "  %8.2f", mean);
+        if (s->n_columns > 1 && isnan(mean))
+            fputs("         -", out);
+        else if (s->n_columns > 1)
+            fprintf(out, "  %8.2f", mean);
         fputc('\n', out);
     }
 }
 
-/* ---- CSV: one line a cell -------------------------------------------------------------------------------- */
+/* ---- CSV: one line a cell --------------------------------------------------------------------------------
+ */
 static void put_csv(FILE *out, const char *text) {
     if (!strpbrk(text, ",\"\r\n")) {
         fputs(text, out);
@@ -308,19 +332,25 @@ static void write_csv(const struct report_table *t, const struct skeleton *s, in
         }
 }
 
-/* ---- LaTeX ----------------------------------------------------------------------------------------------- */
+/* ---- LaTeX -----------------------------------------------------------------------------------------------
+ */
 static void put_latex(FILE *out, const char *text) {
     for (; *text; text++) {
-        if (strchr("_%&#${}", *text)) fprintf(out, "\\%c", *text);
-        else if (*text == '\\') fputs("\\textbackslash{}", out);
-        else if (*text == '~' || *text == '^') fprintf(out, "\\%c{}", *text);
-        else fputc(*text, out);
+        if (strchr("_%&#${}", *text))
+            fprintf(out, "\\%c", *text);
+        else if (*text == '\\')
+            fputs("\\textbackslash{}", out);
+        else if (*text == '~' || *text == '^')
+            fprintf(out, "\\%c{}", *text);
+        else
+            fputc(*text, out);
     }
 }
 
 static void write_latex(const struct report_table *t, const struct skeleton *s, int n_shots, FILE *out) {
-    fprintf(out, "%% needs \\usepackage{booktabs}; %s accuracy, mean $\\pm$ standard deviation over %zu seed%s\n", t->split,
-            s->n_seeds, s->n_seeds == 1 ? "" : "s");
+    fprintf(out,
+            "%% needs \\usepackage{booktabs}; %s accuracy, mean $\\pm$ standard deviation over %zu seed%s\n",
+            t->split, s->n_seeds, s->n_seeds == 1 ? "" : "s");
     fputs("\\begin{tabular}{ll", out);
     for (size_t c = 0; c < s->n_columns + (s->n_columns > 1); c++) fputc('r', out);
     fputs("}\n\\toprule\n", out);
@@ -347,18 +377,21 @@ static void write_latex(const struct report_table *t, const struct skeleton *s, 
             fprintf(out, " & %s", shown);
         }
         const double mean = row_mean(t, s, r);
-        if (s->n_columns > 1 && isnan(mean)) fputs(" & -", out);
-        else if (s->n_columns > 1) fprintf(out, " & %.2f", mean);
+        if (s->n_columns > 1 && isnan(mean))
+            fputs(" & -", out);
+        else if (s->n_columns > 1)
+            fprintf(out, " & %.2f", mean);
         fputs(" \\\\\n", out);
     }
     fputs("\\bottomrule\n\\end{tabular}\n", out);
 }
 
 status_t report_table_write(const struct report_table *t, enum report_table_format format, FILE *out) {
-    static void (*const writers[])(const struct report_table *, const struct skeleton *, int, FILE *) = {write_text, write_csv,
-                                                                                                         write_latex};
+    static void (*const writers[])(const struct report_table *, const struct skeleton *, int,
+                                   FILE *) = {write_text, write_csv, write_latex};
     bool first = true;
-    if (format == REPORT_TABLE_CSV) fputs("shots,variant,model,source,target,seeds,mean,standard_deviation\n", out);
+    if (format == REPORT_TABLE_CSV)
+        fputs("shots,variant,model,source,target,seeds,mean,standard_deviation\n", out);
     for (int n_shots = 0; n_shots < 10000; n_shots++) {
         struct skeleton s;
         bool any = false;

@@ -1,4 +1,5 @@
-// Sweeps: every one that is checked in expands to valid configurations in different directories; faults have places.
+// Sweeps: every one that is checked in expands to valid configurations in different directories; faults have
+// places.
 #include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,17 +8,21 @@
 #include "launcher/config.h"
 #include "launcher/sweep.h"
 
-static int by_text(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
+static int by_text(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
 
 /* Reads each configuration; the directories and the pairs (variant, lists, seed) must all differ. */
 static void check_sweep(const char *path, int n_wanted) {
     struct sweep s;
     assert_ok(sweep_read(path, &s));
     if (s.n_runs != n_wanted) fail_msg("%s: %d runs, wanted %d", path, s.n_runs, n_wanted);
-    char **keys = calloc((size_t)s.n_runs, sizeof *keys), **folders = calloc((size_t)s.n_runs, sizeof *folders);
+    char **keys = calloc((size_t)s.n_runs, sizeof *keys),
+         **folders = calloc((size_t)s.n_runs, sizeof *folders);
     for (int i = 0; i < s.n_runs; i++) {
         struct settings settings;
-        const struct config_overrides o = {.n_arguments = s.runs[i].n_arguments, .arguments = s.runs[i].arguments};
+        const struct config_overrides o = {.n_arguments = s.runs[i].n_arguments,
+                                           .arguments = s.runs[i].arguments};
         assert_ok(config_read(s.base, &o, &settings));
         assert_true(settings.variant[0]);
         assert_true(asprintf(&keys[i], "%s %s %s %lld", settings.variant, settings.data.source.list,
@@ -45,8 +50,10 @@ static void checked_in_sweeps_are_valid(void **state) {
     static const struct {
         const char *path;
         int n;
-    } sweeps[] = {{"configs/sweeps/digits.yaml", 4 * 2 * 2 * 3},     {"configs/sweeps/domainnet.yaml", 7 * 2 * 3},
-                  {"configs/sweeps/office31.yaml", 2 * 2 * 3},       {"configs/sweeps/office_home.yaml", 12 * 2 * 3},
+    } sweeps[] = {{"configs/sweeps/digits.yaml", 4 * 2 * 2 * 3},
+                  {"configs/sweeps/domainnet.yaml", 7 * 2 * 3},
+                  {"configs/sweeps/office31.yaml", 2 * 2 * 3},
+                  {"configs/sweeps/office_home.yaml", 12 * 2 * 3},
                   {"configs/sweeps/office_home_ablations.yaml", 19 * 3 * 3}};
     glob_t found;
     assert_int_equal(glob("configs/sweeps/*.yaml", 0, NULL, &found), 0);
@@ -62,9 +69,11 @@ static status_t read_text(const char *text, struct sweep *out) {
 static void the_last_axis_changes_fastest(void **state) {
     (void)state;
     struct sweep s;
-    assert_ok(read_text("base: b.yaml\nruns: 'r/{pair}_{seed}'\nset:\n  - x.list={from}-{to}.txt\n"
-                        "axes:\n  pair:\n    - {name: AB, from: a, to: b, set: ['w={folder}/{pair}', 'o={lr: 1}']}\n"
-                        "    - {name: CD, from: c, to: d}\n  seed: [1, 2]\n", &s));
+    assert_ok(read_text(
+        "base: b.yaml\nruns: 'r/{pair}_{seed}'\nset:\n  - x.list={from}-{to}.txt\n"
+        "axes:\n  pair:\n    - {name: AB, from: a, to: b, set: ['w={folder}/{pair}', 'o={lr: 1}']}\n"
+        "    - {name: CD, from: c, to: d}\n  seed: [1, 2]\n",
+        &s));
     assert_string_equal(s.base, "some/where/b.yaml");
     assert_int_equal(s.n_runs, 4);
     assert_int_equal(s.runs[1].n_arguments, 4);
@@ -79,7 +88,9 @@ static void the_last_axis_changes_fastest(void **state) {
     FILE *out = open_memstream(&text, &n);
     sweep_print_command(&s, 1, 1, (char *[]){"y=it's"}, out);
     fclose(out);
-    assert_string_equal(text, "marrs_dist some/where/b.yaml run=r/AB_2 x.list=a-b.txt w=some/where/AB 'o={lr: 1}' 'y=it'\\''s'\n");
+    assert_string_equal(
+        text,
+        "marrs_dist some/where/b.yaml run=r/AB_2 x.list=a-b.txt w=some/where/AB 'o={lr: 1}' 'y=it'\\''s'\n");
     free(text);
     sweep_free(&s);
 }
@@ -115,8 +126,10 @@ static void faults_have_places(void **state) {
 static void too_many_runs_are_refused(void **state) {
     (void)state;
     struct sweep s;
-    assert_fails(read_text("base: b\nruns: r{a}{b}{c}{d}{e}{f}\naxes:\n  a: [1,2,3,4,5,6,7]\n  b: [1,2,3,4,5,6,7]\n  c: [1,2,3,4,5,6,7]\n"
-                           "  d: [1,2,3,4,5,6,7]\n  e: [1,2,3,4,5,6,7]\n  f: [1,2,3,4,5,6,7]\n", &s),
+    assert_fails(read_text("base: b\nruns: r{a}{b}{c}{d}{e}{f}\naxes:\n  a: [1,2,3,4,5,6,7]\n  b: "
+                           "[1,2,3,4,5,6,7]\n  c: [1,2,3,4,5,6,7]\n"
+                           "  d: [1,2,3,4,5,6,7]\n  e: [1,2,3,4,5,6,7]\n  f: [1,2,3,4,5,6,7]\n",
+                           &s),
                  STATUS_BAD_CONFIG, "more than 100000 runs");
 }
 

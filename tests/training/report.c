@@ -7,14 +7,20 @@
 #include "training/report_samples.h"
 #include "training/report_svg.h"
 
-static bool add(struct report_data *d, const char *line) { return report_data_add_line(d, line, strlen(line)); }
+static bool add(struct report_data *d, const char *line) {
+    return report_data_add_line(d, line, strlen(line));
+}
 
 static void lines_become_series(void **state) {
     (void)state;
     struct report_data d = {.cotrain_begins = NAN};
-    assert_true(add(&d, "{\"stage\":\"cotrain\",\"step\":0,\"phase\":\"warmup\",\"a\":{\"loss\":2},\"images_per_s\":10}"));
-    assert_true(add(&d, "{\"stage\":\"cotrain\",\"step\":1,\"phase\":\"cotrain\",\"a\":{\"loss\":null},\"images_per_s\":30}"));
-    assert_true(add(&d, "{\"stage\":\"cotrain\",\"step\":2,\"phase\":\"cotrain\",\"a\":{\"loss\":1e300},\"images_per_s\":20}"));
+    assert_true(add(
+        &d,
+        "{\"stage\":\"cotrain\",\"step\":0,\"phase\":\"warmup\",\"a\":{\"loss\":2},\"images_per_s\":10}"));
+    assert_true(add(&d, "{\"stage\":\"cotrain\",\"step\":1,\"phase\":\"cotrain\",\"a\":{\"loss\":null},"
+                        "\"images_per_s\":30}"));
+    assert_true(add(&d, "{\"stage\":\"cotrain\",\"step\":2,\"phase\":\"cotrain\",\"a\":{\"loss\":1e300},"
+                        "\"images_per_s\":20}"));
     assert_false(add(&d, "{\"stage\":\"cotrain\",\"step\":3,\"a\""));
     assert_false(add(&d, "{\"stage\":\"cotrain\"}"));
     assert_false(add(&d, "{\"stage\":{},\"step\":3}"));
@@ -31,7 +37,8 @@ static void lines_become_series(void **state) {
     report_data_free(&d);
 }
 
-/* 1000 values that equal their step: the mean of a column is its mean step, its extent the steps at its ends. */
+/* 1000 values that equal their step: the mean of a column is its mean step, its extent the steps at its ends.
+ */
 static void long_series_keep_mean_and_extent(void **state) {
     (void)state;
     enum { N = 1000 };
@@ -85,7 +92,8 @@ static void samples_are_spread(void **state) {
     assert_int_equal(report_samples_choose(flag, 100, 1, 5, rows), 5);
     for (size_t i = 0; i < 5; i++) assert_int_equal(rows[i], 20 * i + 13);
     assert_int_equal(report_samples_choose(flag, 100, 0, 12, rows), 12);
-    for (size_t i = 0; i < 12; i++) assert_true(rows[i] < 100 && flag[rows[i]] == 0 && (i == 0 || rows[i] > rows[i - 1]));
+    for (size_t i = 0; i < 12; i++)
+        assert_true(rows[i] < 100 && flag[rows[i]] == 0 && (i == 0 || rows[i] > rows[i - 1]));
     assert_int_equal(report_samples_choose(flag, 100, 2, 12, rows), 0);
 }
 

@@ -10,8 +10,8 @@
 static char folder[] = "/tmp/report_table.XXXXXX";
 
 /* A finished run with these accuracies of the ensemble (co-trained) and the student; NULL: no student. */
-static struct settings make_run(const char *name, const char *source, const char *target, const char *variant, int64_t seed,
-                                double ensemble, const double *student) {
+static struct settings make_run(const char *name, const char *source, const char *target, const char *variant,
+                                int64_t seed, double ensemble, const double *student) {
     static char run[16][128], path[160];
     static int n;
     char *text = run[n++ % 16];
@@ -36,22 +36,27 @@ static struct settings make_run(const char *name, const char *source, const char
 
 static struct report_table *make_table(const char *split, const char *model) {
     static const char *const a = "/x/labeled_source_images_A_x.txt", *const b = "labeled_source_images_B.txt",
-                            *const t3 = "labeled_target_images_T_3.txt", *const t1 = "labeled_target_images_T_1.txt";
+                             *const t3 = "labeled_target_images_T_3.txt",
+                             *const t1 = "labeled_target_images_T_1.txt";
     const double students[] = {80, 82, 84};
     struct report_table *table;
     bool added;
     assert_ok(report_table_new(split, model, &table));
     const struct settings runs[] = {
-        make_run("1", a, t3, "full", 1, 90, &students[0]), make_run("2", a, t3, "full", 2, 91, &students[1]),
-        make_run("3", a, t3, "full", 3, 92, &students[2]), make_run("4", b, t3, "full", 1, 70, NULL),
-        make_run("5", a, t3, "less, \"x\"", 1, 60.125, NULL), make_run("6", a, t1, "", 9, 50, NULL),
+        make_run("1", a, t3, "full", 1, 90, &students[0]),
+        make_run("2", a, t3, "full", 2, 91, &students[1]),
+        make_run("3", a, t3, "full", 3, 92, &students[2]),
+        make_run("4", b, t3, "full", 1, 70, NULL),
+        make_run("5", a, t3, "less, \"x\"", 1, 60.125, NULL),
+        make_run("6", a, t1, "", 9, 50, NULL),
     };
     for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
         assert_ok(report_table_add(table, &runs[i], &added));
         assert_true(added || (model && strcmp(model, "student") == 0));
     }
     const struct settings again = make_run("7", a, t3, "full", 2, 91, &students[1]);
-    assert_fails(report_table_add(table, &again, &added), STATUS_USAGE, "are both seed 2 of A_x > T, 3-shot, variant 'full'");
+    assert_fails(report_table_add(table, &again, &added), STATUS_USAGE,
+                 "are both seed 2 of A_x > T, 3-shot, variant 'full'");
     struct settings none = again;
     none.run = "/no/such/run";
     assert_ok(report_table_add(table, &none, &added));
@@ -97,10 +102,11 @@ static void csv_has_a_line_for_each_cell(void **state) {
 
 static void latex_is_escaped(void **state) {
     (void)state;
-    expect("unlabelled", "student", REPORT_TABLE_LATEX,
-           "% needs \\usepackage{booktabs}; unlabelled accuracy, mean $\\pm$ standard deviation over 3 seeds\n"
-           "\\begin{tabular}{llr}\n\\toprule\n3-shot &  & A\\_x$\\to$T \\\\\n\\midrule\n"
-           "full & student & 82.00 $\\pm$ 2.00 \\\\\n\\bottomrule\n\\end{tabular}\n");
+    expect(
+        "unlabelled", "student", REPORT_TABLE_LATEX,
+        "% needs \\usepackage{booktabs}; unlabelled accuracy, mean $\\pm$ standard deviation over 3 seeds\n"
+        "\\begin{tabular}{llr}\n\\toprule\n3-shot &  & A\\_x$\\to$T \\\\\n\\midrule\n"
+        "full & student & 82.00 $\\pm$ 2.00 \\\\\n\\bottomrule\n\\end{tabular}\n");
 }
 
 static void list_names_say_domain_and_shots(void **state) {
