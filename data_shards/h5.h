@@ -27,7 +27,10 @@ status_t h5_write_text(hid_t file, const char *path, const char *name, const cha
 status_t h5_write_integer(hid_t file, const char *path, const char *name, int64_t value);
 status_t h5_write_number(hid_t file, const char *path, const char *name, double value);
 
+/* After a failure the file is closed too, and useless. */
 status_t h5_close(hid_t file, const char *path);
+/* Close a file that is not wanted: nothing more is written to it. */
+void h5_abandon(hid_t file);
 
 /* What a file holds. Everything is owned by the catalogue. */
 struct h5_tensor {

@@ -176,8 +176,7 @@ done:
 
 void store_writer_abandon(struct store_writer *w) {
     if (!w) return;
-    /* A failure to close must not hide the error that led here. */
-    if (w->file >= 0) (void)h5_close(w->file, w->target.path);
+    if (w->file >= 0) h5_abandon(w->file);
     if (w->fd >= 0) close(w->fd);
     file_replace_abandon(&w->target);
     XXH3_freeState(w->hash);

@@ -140,15 +140,17 @@ fail:
     return status;
 }
 
+static void remove_one(const struct run *run, enum stage stage, int64_t step, const char *name) {
+    char *path = checkpoint_path(run, stage, step, name);
+    if (path) unlink(path);
+    free(path);
+}
+
 static void remove_old(const struct run *run, enum stage stage, const char *name, size_t keep) {
     int64_t *steps;
     size_t n;
     if (list_steps(run, stage, name, &steps, &n) != STATUS_OK) return;
-    for (size_t i = keep; i < n; i++) {
-        char *path = checkpoint_path(run, stage, steps[i], name);
-        if (path) unlink(path);
-        free(path);
-    }
+    for (size_t i = keep; i < n; i++) remove_one(run, stage, steps[i], name);
     free(steps);
 }
 
@@ -202,7 +204,7 @@ static status_t write_file(struct run *run, enum stage stage, int64_t step, cons
     return status;
 }
 
-status_t checkpoint_write(struct run *run, enum stage stage, int64_t step, const struct checkpoint *c) {
+static status_t write_one(struct run *run, enum stage stage, int64_t step, const struct checkpoint *c) {
     void *full = NULL;
     float *host = memory_zeroed((size_t)largest_tensor(c->net), sizeof *host);
     CHECK(host, STATUS_NO_MEMORY, "out of memory for a checkpoint");
@@ -210,13 +212,30 @@ status_t checkpoint_write(struct run *run, enum stage stage, int64_t step, const
     if (status == STATUS_OK) status = write_file(run, stage, step, c, full, host);
     if (full) run->ops->release(run->be, full);
     free(host);
-    if (status == STATUS_OK) {
-        if (comm_rank(c->group) == 0) remove_old(run, stage, c->name, (size_t)run->settings->checkpoint.keep);
-        return STATUS_OK;
+    return status;
+}
+
+status_t checkpoint_write(struct run *run, enum stage stage, int64_t step, const struct checkpoint *checkpoints, int32_t n,
+                          bool *written) {
+    bool failed = false, any;
+    for (int32_t i = 0; i < n; i++) {
+        if (!checkpoints[i].group) continue;
+        const status_t status = write_one(run, stage, step, &checkpoints[i]);
+        if (status == STATUS_OK) continue;
+        const bool disk = status == STATUS_IO || status == STATUS_CANT_CREATE;
+        if (!disk || run->settings->checkpoint.on_full == ON_FULL_STOP) return status;
+        log_local(LOG_WARNING, "no checkpoint at step %lld, the one before it stays: %s", (long long)step, status_message());
+        failed = true;
     }
-    const bool disk = status == STATUS_IO || status == STATUS_CANT_CREATE;
-    if (!disk || run->settings->checkpoint.on_full == ON_FULL_STOP) return status;
-    log_local(LOG_WARNING, "no checkpoint at step %lld, the one before it stays: %s", (long long)step, status_message());
+    TRY(comm_any(run->world, failed, &any));
+    for (int32_t i = 0; i < n; i++) {
+        if (!checkpoints[i].group || comm_rank(checkpoints[i].group) != 0) continue;
+        if (any) /* a step of some peers only is of no use */
+            remove_one(run, stage, step, checkpoints[i].name);
+        else
+            remove_old(run, stage, checkpoints[i].name, (size_t)run->settings->checkpoint.keep);
+    }
+    *written = !any;
     return STATUS_OK;
 }
 

@@ -34,10 +34,12 @@ struct checkpoint {
     double best_accuracy;
 };
 
-/* Save step `step` (the number of steps done) and remove all but the newest checkpoint.keep of this stage and name. Groups
- * write side by side. A full disk: the old files stay; with checkpoint.on_full: continue it is said and STATUS_OK
- * returned. Collective over checkpoint->group. */
-status_t checkpoint_write(struct run *run, enum stage stage, int64_t step, const struct checkpoint *checkpoint);
+/* Save step `step` (the number of steps done) of every name and then remove all but the newest checkpoint.keep of this
+ * stage. Groups write side by side; checkpoints [n] as for checkpoint_find(). A full disk with checkpoint.on_full:
+ * continue is said, *written false, the older files of all names stay and none of this step; with stop it is an error.
+ * Collective over the world. */
+status_t checkpoint_write(struct run *run, enum stage stage, int64_t step, const struct checkpoint *checkpoints, int32_t n,
+                          bool *written);
 
 /* The newest step of `stage` for which every name has a whole, undamaged file; 0: none. A damaged one is named and
  * passed over. Only name and group of the checkpoints [n] are used; all names of the stage are given, with group =

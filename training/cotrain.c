@@ -364,13 +364,11 @@ static void describe_checkpoints(struct cotrain *c, struct checkpoint *out) {
     }
 }
 
-static status_t save(struct cotrain *c, int64_t n_done) {
+static status_t save(struct cotrain *c, int64_t n_done, bool *written) {
     struct checkpoint checkpoints[SETTINGS_MAX_PEERS];
     TRY(finish_report(c)); /* the metrics up to here belong to this checkpoint */
     describe_checkpoints(c, checkpoints);
-    for (int32_t p = 0; p < c->run->n_peers; p++)
-        if (checkpoints[p].group) TRY(checkpoint_write(c->run, STAGE_COTRAIN, n_done, &checkpoints[p]));
-    return STATUS_OK;
+    return checkpoint_write(c->run, STAGE_COTRAIN, n_done, checkpoints, c->run->n_peers, written);
 }
 
 static status_t load(struct cotrain *c, int64_t n_done) {
@@ -444,14 +442,16 @@ static status_t run_steps(struct cotrain *c, int64_t first_step, int64_t end_ste
     const int64_t every = c->run->settings->checkpoint.every;
     for (int64_t step = first_step; step < end_step; step++) {
         const int64_t n_done = step + 1;
+        bool written = true;
         TRY(one_step(c, step));
         if (!c->warmup && validation_due(c, n_done)) {
             TRY(finish_report(c));
             TRY(validate(c, step));
         }
-        if (c->stop || (every > 0 && n_done % every == 0 && n_done < c->n_steps)) TRY(save(c, n_done));
+        if (c->stop || (every > 0 && n_done % every == 0 && n_done < c->n_steps)) TRY(save(c, n_done, &written));
         if (c->stop) {
             progress_clear(&c->progress);
+            CHECK(written, STATUS_IO, "stopped after step %lld of cotrain, without a checkpoint of it", (long long)n_done);
             return FAIL(STATUS_STOPPED, "stopped after step %lld of cotrain, with a checkpoint; run again to go on",
                         (long long)n_done);
         }
@@ -537,7 +537,11 @@ status_t stage_cotrain(struct run *run) {
     status_t status = open_members(c);
     if (status == STATUS_OK) status = run_phases(c);
     progress_clear(&c->progress);
-    if (status == STATUS_OK || status == STATUS_STOPPED) close_phase(c); /* after a failure transfers may be under way */
+    loader_close(c->loader);
+    c->loader = NULL;
+    /* After a failure transfers may be under way, into these buffers: they live until the process ends. */
+    if (status != STATUS_OK && status != STATUS_STOPPED && comm_size(run->world) > 1) return status;
+    close_phase(c);
     close_members(c);
     free(c);
     return status;

@@ -272,12 +272,14 @@ static status_t run_steps(struct distil *d, int64_t first_step) {
         if (d->run->writes) TRY(report_step(d, step, &report));
         if (validation_due(d, step)) TRY(validate(d, step));
         const bool stop = report.stop > 0;
+        bool written = true;
         if (stop || (every > 0 && (step + 1) % every == 0 && step + 1 < n_steps)) {
             const struct checkpoint c = describe_checkpoint(d);
-            TRY(checkpoint_write(d->run, STAGE_DISTIL, step + 1, &c));
+            TRY(checkpoint_write(d->run, STAGE_DISTIL, step + 1, &c, 1, &written));
         }
         if (stop) {
             progress_clear(&d->progress);
+            CHECK(written, STATUS_IO, "stopped after step %lld of distil, without a checkpoint of it", (long long)step + 1);
             return FAIL(STATUS_STOPPED, "stopped after step %lld of distil, with a checkpoint; run again to go on",
                         (long long)step + 1);
         }
@@ -339,9 +341,11 @@ status_t stage_distil(struct run *run) {
 done:
     progress_clear(&d->progress);
     loader_close(d->loader);
+    /* After a failure transfers may be under way, into these buffers: they live until the process ends. */
+    if (status != STATUS_OK && status != STATUS_STOPPED && comm_size(run->world) > 1) return status;
     predictor_free(d->predictor);
     if (d->net) weights_copy_free(d->net, &d->best);
-    if (status == STATUS_OK || status == STATUS_STOPPED) distil_student_free(&d->student);
+    distil_student_free(&d->student);
     net_free(d->net);
     teachers_close(&d->teachers);
     free(d->kept);
