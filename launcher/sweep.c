@@ -41,8 +41,7 @@ static const char *value_name(const struct config_node *value) {
     return name && name->kind == CONFIG_SCALAR ? name->text : "";
 }
 
-/* ---- checks of the form ----------------------------------------------------------------------------------
- */
+/* ---- checks of the form ---------------------------------------------------------------------- */
 static void check_set(struct reader *r, const struct config_node *set) {
     if (set->kind != CONFIG_SEQUENCE) {
         fault(r, set, "set: expected a list of key=value%s", "");
@@ -140,8 +139,7 @@ static void take_root(struct reader *r, const struct config_node *root) {
     if (r->n_axes == 0) fault(r, root, "axes is missing%s", "");
 }
 
-/* ---- expansion -------------------------------------------------------------------------------------------
- */
+/* ---- expansion ------------------------------------------------------------------------------- */
 
 /* What {word} stands for in the run being made; NULL: nothing. */
 static const char *meaning(const struct reader *r, const char *word) {

@@ -76,7 +76,9 @@ static void put_losses(FILE *out, struct finder *f, const char *group) {
     for (int t = 0; t < (int)(sizeof terms / sizeof *terms); t++)
         take(f, report_data_find(f->data, f->stage, group, terms[t].name), t, false, "%s", terms[t].label);
     take(f, report_data_find(f->data, f->stage, group, "loss"), 7, false, "%s", "weighted sum");
-    struct svg_chart chart = chart_of(f, title, "each term before its weight");
+    struct svg_chart chart = chart_of(f, title,
+                                      strcmp(f->stage, "heads") == 0 ? "each term times its weight"
+                                                                     : "each term before its weight");
     chart.may_be_log = true;
     draw(out, f, &chart);
 }

@@ -18,8 +18,7 @@ static const char *base_name(const char *path) {
     return slash && slash[1] ? slash + 1 : path;
 }
 
-/* ---- facts -----------------------------------------------------------------------------------------------
- */
+/* ---- facts ----------------------------------------------------------------------------------- */
 static void put_fact(FILE *out, const char *name, const char *value) {
     fputs("<tr><th scope=row>", out);
     html_text(out, name);
@@ -48,7 +47,7 @@ static void put_facts(FILE *out, const struct settings *s, const char *version, 
     static const char *const precisions[] = {"auto", "fp32", "bf16"};
     char text[512] = "";
     size_t n = 0;
-    fputs("<section id=facts>\n<div class=scroll><table class=facts>\n", out);
+    fputs("<section id=facts>\n<h2>Run</h2>\n<div class=scroll><table class=facts>\n", out);
     put_fact(out, "directory", s->run);
     put_fact(out, "source", base_name(s->data.source.list));
     snprintf(text, sizeof text, "%.200s, %.200s", base_name(s->data.target.labelled),
@@ -73,8 +72,7 @@ static void put_facts(FILE *out, const struct settings *s, const char *version, 
     fputs("</section>\n", out);
 }
 
-/* ---- accuracies ------------------------------------------------------------------------------------------
- */
+/* ---- accuracies ------------------------------------------------------------------------------ */
 static void put_tile(FILE *out, double value, const char *format, const char *label) {
     if (isnan(value)) return;
     fputs("<div class=tile><b>", out);
@@ -156,8 +154,7 @@ static void put_accuracies(FILE *out, const struct settings *s, const struct rep
     fputs("</tbody></table></div>\n</section>\n", out);
 }
 
-/* ---- confusion -------------------------------------------------------------------------------------------
- */
+/* ---- confusion ------------------------------------------------------------------------------- */
 
 /* (K,K) from results.json (caller frees), NULL where there is none or it is no square of counts. */
 static int64_t *read_confusion(const struct report_data *d, const char *model, size_t *k) {
@@ -224,9 +221,10 @@ static void put_confusion(FILE *out, const struct settings *s, const struct repo
         int64_t *counts = read_confusion(d, models[m], &k);
         if (!counts) continue;
         if (n == 0)
-            fputs("<section id=confusion>\n<h2>Classes <small>unlabelled target images</small></h2>\n<div "
-                  "class=charts>\n",
-                  out);
+            fprintf(out,
+                    "<section id=confusion>\n<h2>Classes <small>unlabelled target images</small></h2>\n"
+                    "<div class=\"charts%s\">\n",
+                    k > 20 ? " wide" : "");
         svg_heat_map(out, titles[m], d, k, counts);
         there[n] = models[m];
         there_labels[n++] = labels[m];
@@ -239,8 +237,7 @@ static void put_confusion(FILE *out, const struct settings *s, const struct repo
     fputs("</section>\n", out);
 }
 
-/* ---- the page --------------------------------------------------------------------------------------------
- */
+/* ---- the page -------------------------------------------------------------------------------- */
 static void put_head(FILE *out, const struct settings *s, const struct report_data *d) {
     char date[64] = "";
     struct tm when;
@@ -294,8 +291,10 @@ void report_put_page(FILE *out, const struct settings *s, const char *version, c
     put_head(out, s, d);
     put_tiles(out, s, d);
     put_missing(out, s, d);
-    put_facts(out, s, version, d);
+    fputs("<div class=pair>\n", out);
     if (d->results) put_accuracies(out, s, d);
+    put_facts(out, s, version, d);
+    fputs("</div>\n", out);
     for (int i = 0; i < 3; i++)
         if (report_data_has_stage(d, stages[i].stage))
             report_put_curves(out, d, stages[i].stage, stages[i].title);

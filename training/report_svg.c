@@ -76,8 +76,7 @@ size_t svg_columns(const struct report_series *s, double first, double last,
     return n;
 }
 
-/* ---- axes ------------------------------------------------------------------------------------------------
- */
+/* ---- axes ------------------------------------------------------------------------------------ */
 struct axes {
     double x_min, x_max, y_min, y_max; /* y in log10 where `log` */
     bool log;
@@ -204,8 +203,7 @@ static void draw_axes(FILE *out, const struct svg_chart *chart, const struct axe
     }
 }
 
-/* ---- lines -----------------------------------------------------------------------------------------------
- */
+/* ---- lines ----------------------------------------------------------------------------------- */
 static void draw_extent(FILE *out, const struct axes *a, const struct svg_line *line,
                         const struct svg_column *columns, size_t n) {
     fprintf(out, "<path class=\"band c%d\" d=\"", line->colour);
@@ -291,8 +289,7 @@ bool svg_line_chart(FILE *out, const struct svg_chart *chart, const struct svg_l
     return true;
 }
 
-/* ---- heat map --------------------------------------------------------------------------------------------
- */
+/* ---- heat map -------------------------------------------------------------------------------- */
 enum { MAP_SIDE = 440 };
 
 static void draw_cell(FILE *out, const struct report_data *names, double x, double y, double side,
@@ -310,18 +307,29 @@ static void draw_cell(FILE *out, const struct report_data *names, double x, doub
                 fmin(11, side * 0.36), (long long)count);
 }
 
+/* The first characters of a text, none of them halved. */
+static void cut(const char *text, int n_characters, char *out, size_t capacity) {
+    size_t n = 0;
+    while (text[n] && n_characters-- > 0) {
+        const int bytes = sequence_bytes((const unsigned char *)text + n);
+        if (n + 4 >= capacity) break;
+        n += bytes > 0 ? (size_t)bytes : 1;
+    }
+    snprintf(out, capacity, "%.*s", (int)n, text);
+}
+
 static void draw_class_names(FILE *out, const struct report_data *names, size_t k, double origin,
                              double side) {
     char buffer[24], shown[64];
     const double size = fmin(11, side * 0.9);
     for (size_t i = 0; i < k; i++) {
         const double middle = origin + side * ((double)i + 0.5);
-        snprintf(shown, sizeof shown, "%.14s", report_data_class(names, i, buffer));
-        fprintf(out, "<text class=tick font-size=%.1f x=%.1f y=%.1f text-anchor=end>", size, origin - 4,
+        cut(report_data_class(names, i, buffer), 14, shown, sizeof shown);
+        fprintf(out, "<text class=label font-size=%.1f x=%.1f y=%.1f text-anchor=end>", size, origin - 4,
                 middle + 0.35 * size);
         html_text(out, shown);
         fprintf(out,
-                "</text><text class=tick font-size=%.1f text-anchor=start transform=\"translate(%.1f "
+                "</text><text class=label font-size=%.1f text-anchor=start transform=\"translate(%.1f "
                 "%.1f)rotate(-%d)\">",
                 size, middle + 0.35 * size, origin - 4, 90);
         html_text(out, shown);

@@ -61,8 +61,7 @@ void report_table_parse_list(const char *path, char *domain, size_t capacity, in
     *end = '\0';
 }
 
-/* ---- taking runs -----------------------------------------------------------------------------------------
- */
+/* ---- taking runs ----------------------------------------------------------------------------- */
 static bool same_cell(const struct entry *a, const struct entry *b) {
     return a->n_shots == b->n_shots && strcmp(a->source, b->source) == 0 &&
            strcmp(a->target, b->target) == 0 && strcmp(a->variant, b->variant) == 0 &&
@@ -129,8 +128,7 @@ done:
     return status;
 }
 
-/* ---- cells -----------------------------------------------------------------------------------------------
- */
+/* ---- cells ----------------------------------------------------------------------------------- */
 struct cell {
     size_t n;
     double mean, deviation;
@@ -223,8 +221,7 @@ static double row_mean(const struct report_table *t, const struct skeleton *s, s
     return sum / (double)s->n_columns;
 }
 
-/* ---- text ------------------------------------------------------------------------------------------------
- */
+/* ---- text ------------------------------------------------------------------------------------ */
 static int width_of(const char *text) {
     int n = 0;
     for (; *text; text++) n += ((unsigned char)*text & 0xc0) != 0x80;
@@ -297,8 +294,7 @@ static void write_text(const struct report_table *t, const struct skeleton *s, i
     }
 }
 
-/* ---- CSV: one line a cell --------------------------------------------------------------------------------
- */
+/* ---- CSV: one line a cell -------------------------------------------------------------------- */
 static void put_csv(FILE *out, const char *text) {
     if (!strpbrk(text, ",\"\r\n")) {
         fputs(text, out);
@@ -332,8 +328,7 @@ static void write_csv(const struct report_table *t, const struct skeleton *s, in
         }
 }
 
-/* ---- LaTeX -----------------------------------------------------------------------------------------------
- */
+/* ---- LaTeX ----------------------------------------------------------------------------------- */
 static void put_latex(FILE *out, const char *text) {
     for (; *text; text++) {
         if (strchr("_%&#${}", *text))
