@@ -133,20 +133,23 @@ status_t h5_write_number(hid_t file, const char *path, const char *name, double 
     return status;
 }
 
-/* HDF5 cannot forget a file whose last pieces cannot be written: closing fails and the library crashes at exit. So what
- * is left goes to a file in memory in the place of the real one. */
+/* HDF5 cannot forget a file whose last pieces cannot be written: closing fails and the library crashes at
+ * exit. So what is left goes to a file in memory in the place of the real one. */
 static void divert(hid_t file) {
     int *descriptor = NULL;
     const int memory = memfd_create("abandoned", MFD_CLOEXEC);
     if (memory < 0) return;
-    if (H5Fget_vfd_handle(file, H5P_DEFAULT, (void **)&descriptor) >= 0 && descriptor) (void)dup2(memory, *descriptor);
+    if (H5Fget_vfd_handle(file, H5P_DEFAULT, (void **)&descriptor) >= 0 && descriptor)
+        (void)dup2(memory, *descriptor);
     close(memory);
 }
 
 void h5_abandon(hid_t file) {
     h5_lock();
     divert(file);
-    H5E_BEGIN_TRY { H5Fclose(file); }
+    H5E_BEGIN_TRY {
+        H5Fclose(file);
+    }
     H5E_END_TRY
     h5_unlock();
 }
@@ -158,7 +161,8 @@ status_t h5_close(hid_t file, const char *path) {
         status = h5_fail(STATUS_IO, path, "cannot finish the file");
         divert(file);
     }
-    if (H5Fclose(file) < 0 && status == STATUS_OK) status = h5_fail(STATUS_IO, path, "cannot finish the file");
+    if (H5Fclose(file) < 0 && status == STATUS_OK)
+        status = h5_fail(STATUS_IO, path, "cannot finish the file");
     h5_unlock();
     return status;
 }

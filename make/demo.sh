@@ -7,7 +7,7 @@ cores=$(nproc)
 ranks=${RANKS:-$((cores < 2 ? 2 : cores > 8 ? 8 : cores))}
 start=()
 if command -v "${MPIRUN%% *}" >/dev/null; then
-    start=($MPIRUN -np "$ranks")
+    read -ra start <<<"$MPIRUN -np $ranks"
 else
     echo "no ${MPIRUN%% *} here: one process does the work of both peers"
 fi

@@ -15,11 +15,11 @@ kills=0
 for ((round = 1; kills < ${KILLS:-20} && round < 200; round++)); do
     "$launch" -np $ranks "$program" "${short[@]}" "run=$work/killed" "${args[@]}" >"$work/killed.log" 2>&1 </dev/null &
     job=$!
-    sleep "$(awk -v r=$RANDOM 'BEGIN { printf "%.3f", 0.3 + 2.5 * r / 32768 }')"
+    sleep "$(awk -v r="$RANDOM" 'BEGIN { printf "%.3f", 0.3 + 2.5 * r / 32768 }')"
     case $((RANDOM % 5)) in
     0) victim=$job signal=KILL ;;
     1) victim=$job signal=USR1 ;;
-    *) victim=$(pgrep -P $job | awk -v r=$RANDOM '{ pid[NR] = $1 } END { if (NR) print pid[1 + r % NR] }') signal=KILL ;;
+    *) victim=$(pgrep -P $job | awk -v r="$RANDOM" '{ pid[NR] = $1 } END { if (NR) print pid[1 + r % NR] }') signal=KILL ;;
     esac
     [ -n "$victim" ] && kill -$signal "$victim" && kills=$((kills + 1))
     wait $job

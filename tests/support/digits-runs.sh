@@ -21,9 +21,9 @@ declare -A expected=(
 digits_run() {
     local name=$1-$2-$3 start=$SECONDS
     "${MPIRUN:-mpirun}" -np "${RANKS:-2}" "$program" configs/digits.yaml "run=$work/run" "seed=$3" \
-        "data.source.shards=[$PWD/data/digits/$1-*.h5]" "data.source.list=data/digits/labeled_source_images_$1.txt" \
-        "data.target.labelled=data/digits/labeled_target_images_pen_$2.txt" \
-        "data.target.unlabelled=data/digits/unlabeled_target_images_pen_$2.txt" log.level=warning log.report=false \
+        "data.source.shards=[$1-*.h5]" "data.source.list=labeled_source_images_$1.txt" \
+        "data.target.labelled=labeled_target_images_pen_$2.txt" \
+        "data.target.unlabelled=unlabeled_target_images_pen_$2.txt" log.level=warning log.report=false \
         >"$work/$name.log" 2>&1 </dev/null || { echo "run $name failed:"; tail -n 20 "$work/$name.log"; return 1; }
     awk '$1 == "convnext" && NF == 4 { c = $2; cc = $3 }
         $1 == "swin" && NF == 4 { s = $2; cs = $3 }

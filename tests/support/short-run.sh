@@ -19,12 +19,17 @@ short=(configs/digits.yaml "data.target.unlabelled=$work/unlabeled.txt" "data.ta
     cotrain.evaluate_every=6 "cotrain.tau=[0.2,0.15,0.12]" cotrain.tau_source=0.15 distil.steps=6 distil.evaluate_every=4
     distil.tau=0.15 distil.optimizer.lr=3e-4 checkpoint.every=0 log.level=warning log.report=false)
 # The paper's frozen mode, as short.
+# shellcheck disable=SC2034 # for whoever sources this
 frozen=("stages=[features,heads]" heads.init.steps=10 heads.outer=4 heads.inner=5 heads.exchange.every=5
     heads.evaluate_every=2 heads.optimizer.lr=1 "heads.tau=[0.2,0.15]" heads.tau_source=0.15)
 
 fail() { # what
     echo "$*"
     failures=$((failures + 1))
+}
+
+records() { # DIR: how many records its metrics hold
+    if [ -e "$work/$1/metrics.jsonl" ]; then wc -l <"$work/$1/metrics.jsonl"; else echo 0; fi
 }
 
 # train DIR RANKS key=value...: one run in $work/DIR, its output in $work/DIR.log; the program's status. RANKS 0: without

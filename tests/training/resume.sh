@@ -10,7 +10,6 @@ often=(checkpoint.every=3 checkpoint.keep=3)
 np=2
 
 # The moment of a stop is given by the metrics: the signal comes once they hold N records.
-records() { cat "$work/$1/metrics.jsonl" 2>/dev/null | wc -l; }
 reached() { # DIR, RECORDS or "features"
     if [ "$2" = features ]; then [ -n "$(ls "$work/$1/features" 2>/dev/null)" ]; else [ "$(records "$1")" -ge "$2" ]; fi
 }
@@ -50,7 +49,7 @@ must_train killed $np "${often[@]}" && same_run whole killed
 
 # The newest checkpoint of one peer is damaged.
 interrupt damaged 16 USR1 "${often[@]}"
-newest=$(ls "$work"/damaged/checkpoints/cotrain-*-swin.h5 | tail -n 1)
+newest=$(find "$work/damaged/checkpoints" -name "cotrain-*-swin.h5" | sort | tail -n 1)
 size=$(stat -c %s "$newest")
 printf 'damage' | dd of="$newest" bs=1 seek=$((size / 2)) conv=notrunc status=none
 cp -r "$work/damaged" "$work/truncated"
