@@ -347,7 +347,7 @@ void svg_heat_map(FILE *out, const char *title, const struct report_data *names,
     }
     const bool with_names = k <= 70;
     const double size = fmin(11, 380.0 / (double)k * 0.9);
-    const double origin = with_names ? 8 + 0.6 * size * (double)(longest < 14 ? longest : 14) : 2;
+    const double origin = with_names ? 12 + 0.6 * size * (double)(longest < 14 ? longest : 14) : 2;
     const double side = (MAP_SIDE - origin - 2) / (double)k;
     fputs("<figure><figcaption>", out);
     html_text(out, title);
