@@ -37,6 +37,7 @@ static const struct config_node *child(const struct config_node *mapping, const 
 
 static const char *value_name(const struct config_node *value) {
     if (value->kind == CONFIG_SCALAR) return value->text;
+    if (value->kind != CONFIG_MAPPING) return "";
     const struct config_node *name = child(value, "name");
     return name && name->kind == CONFIG_SCALAR ? name->text : "";
 }

@@ -110,6 +110,7 @@ static void faults_have_places(void **state) {
         {"base: b\nruns: r{s}\naxes: {s: []}\n", "f.yaml:3:11: axis s: expected a list"},
         {"base: b\nruns: r{s}\naxes: {s: [a/b]}\n", "f.yaml:3:12: each value needs a name"},
         {"base: b\nruns: r{s}\naxes: {s: [{set: []}]}\n", "f.yaml:3:12: each value needs a name"},
+        {"base: b\nruns: r{s}\naxes: {s: [[1, 2], [3]]}\n", "f.yaml:3:12: each value needs a name"},
         {"base: b\nruns: r{s}\naxes: {folder: [1]}\n", "f.yaml:3:8: folder cannot be an axis"},
         {"base: b\nbase: c\nruns: r{s}\naxes: {s: [1]}\n", "f.yaml:2:1: base appears twice"},
         {"base: b\nruns: r{s}\nwhat: 1\naxes: {s: [1]}\n", "f.yaml:3:1: what: expected base"},
