@@ -2,6 +2,7 @@
 #include "launcher/commands.h"
 #include "launcher/config.h"
 #include "launcher/place_world.h"
+#include "launcher/plan_memory.h"
 
 #include "common/memory.h"
 
@@ -74,7 +75,8 @@ static status_t plan_imagined(const struct plan_options *o, const struct setting
         snprintf(where, sizeof where, placement.device[r] >= 0 ? "GPU %d" : "CPU", placement.device[r]);
         placement_print_rank(settings, &placement, r, name, where, "-", stdout);
     }
-    status = placement_print_peers(settings, &placement, stdout);
+    TRY_TO(done, placement_print_peers(settings, &placement, stdout));
+    status = plan_memory_print(settings, &placement, stdout);
 done:
     placement_free(&placement);
     free(host);
@@ -99,7 +101,8 @@ status_t cmd_plan(struct launch_context *context, int argc, char **argv) {
         goto done;
     }
     TRY_TO(done, place_world(context, &settings, &placement));
-    status = place_world_print(context, &settings, &placement, stdout);
+    TRY_TO(done, place_world_print(context, &settings, &placement, stdout));
+    if (context->rank == 0) status = plan_memory_print(&settings, &placement, stdout);
 done:
     placement_free(&placement);
     settings_free(&settings);

@@ -411,7 +411,12 @@ static status_t open_member(struct cotrain *c, struct member *member) {
                                      .learner = &learner};
     for (int32_t i = 0; i < N_INPUTS; i++) o.n_global[i] = n_global(c, (enum step_input)i);
     if (c->settings->exchange.labels == LABELS_OWN) o.n_others = 1;
-    return cotrain_peer_new(member->net, member->peer->group, &o, &member->step);
+    TRY(cotrain_peer_new(member->net, member->peer->group, &o, &member->step));
+    const size_t arena = pass_arena_bytes(member->step.rest) + (member->step.own ? pass_arena_bytes(member->step.own) : 0);
+    log_global(LOG_INFO, "%s, %s: %.1f MiB of weights and gradients, %.1f MiB of activations on this rank",
+               c->warmup ? "warm-up" : "co-training", member->peer->settings->name,
+               (double)net_n_bytes(member->net, true) / 1048576, (double)arena / 1048576);
+    return STATUS_OK;
 }
 
 static status_t open_phase(struct cotrain *c, bool warmup, int64_t first_step) {
