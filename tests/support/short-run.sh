@@ -38,7 +38,7 @@ train() {
     local dir=$1 ranks=$2 start=("$launch" -np "$2")
     shift 2
     [ "$ranks" = 0 ] && start=()
-    timeout "${TRAIN_LIMIT:-120}" "${start[@]}" "$program" "${short[@]}" "run=$work/$dir" "$@" >"$work/$dir.log" 2>&1 </dev/null
+    timeout "${TRAIN_LIMIT:-300}" "${start[@]}" "$program" "${short[@]}" "run=$work/$dir" "$@" >"$work/$dir.log" 2>&1 </dev/null
 }
 
 # must_train: as train, and a failure of the test where it does not end well.

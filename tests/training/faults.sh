@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What goes wrong around a run: bad inputs, a folder that cannot be written, a full disk, training that diverges, a rank
 # that dies. Each ends with its exit code and one message that names the cause, and nothing half-written.
-# LIMIT 120
+# LIMIT 400
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 . tests/support/short-run.sh

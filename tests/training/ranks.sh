@@ -2,7 +2,7 @@
 # One configuration on other ranks: losses by term of warm-up, co-training and distillation agree to 1e-4 for 1, 2, 3, 4
 # and 8 ranks, for groups of 5:3 and 1:7, with a sharded optimiser, with tiny and huge buckets, with recomputing, and so
 # do the frozen stages for 1 and 3 ranks.
-# LIMIT 240
+# LIMIT 600
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 . tests/support/short-run.sh

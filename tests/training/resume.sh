@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A run that is stopped, killed or damaged in any stage and started again ends in the same bits as the undisturbed one at
 # the same number of ranks, and at another number in the same losses within rounding.
-# LIMIT 240
+# LIMIT 600
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 . tests/support/short-run.sh
