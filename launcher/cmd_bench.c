@@ -15,6 +15,7 @@ static const struct {
     {"ops", cmd_bench_ops},
     {"model", cmd_bench_model},
     {"heads", cmd_bench_heads},
+    {"infer", cmd_bench_infer},
     {"data", cmd_bench_data},
     {"comm", cmd_bench_comm},
 };

@@ -84,6 +84,7 @@ const struct command commands[] = {
               "bench model --model NAME [--image S] [--batch B] [--train] [--recompute] [options]\n"
               "bench heads [--source N] [--labelled N] [--unlabelled N] [--features D] [--classes K] [--kept "
               "PERCENT]\n"
+              "bench infer [CONFIG] [--batch B]\n"
               "bench data [SHARD...] [--size S] [--batch B] [--threads N] [--seconds T]\n"
               "mpirun -np N marrs_dist bench comm [options]",
      .help = "measure: operations, networks, data, communication",
@@ -91,7 +92,7 @@ const struct command commands[] = {
          "ops: every operation at the sizes the presets use, against what this machine reaches\n"
          "model: images/s, peak memory, time by kind of operation\n"
          "heads: a full-batch step of the frozen stage (default: the size of Office-Home)\n"
-         "all three: [--precision fp32|bf16] [--threads N] [--runs 5] [--json]\n"
+         "these four: [--precision fp32|bf16] [--threads N] [--runs 5] [--json]\n"
          "ops, model: --cpu-time takes the processor's time; with --threads 1, where other work runs\n",
      .needs_mpi = COMMAND_MPI_WHEN_LAUNCHED,
      .run = cmd_bench},
