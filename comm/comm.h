@@ -67,6 +67,10 @@ _Noreturn void comm_abort(int exit_code);
 /* "Open MPI 4.1.4 (MPI 3.1)": the library as loaded. Static storage; needs no MPI_Init. */
 const char *comm_library(void);
 
+/* "Open MPI 4.1.4": the library whose headers this was built with; and any function of it, for dladdr(). */
+const char *comm_library_built(void);
+void *comm_library_symbol(void);
+
 /* ---- who is there (not collective, valid as long as the communicator) -------------------------------------
  */
 

@@ -35,6 +35,25 @@ const char *comm_library(void) {
     return text;
 }
 
+#if defined(OMPI_MAJOR_VERSION)
+#define TEXT_(x) #x
+#define TEXT(x)  TEXT_(x)
+#define MPI_BUILT                                                                                            \
+    "Open MPI " TEXT(OMPI_MAJOR_VERSION) "." TEXT(OMPI_MINOR_VERSION) "." TEXT(OMPI_RELEASE_VERSION)
+#elif defined(MPICH_VERSION)
+#define MPI_BUILT "MPICH " MPICH_VERSION
+#else
+#define MPI_BUILT "another MPI"
+#endif
+
+const char *comm_library_built(void) {
+    return MPI_BUILT;
+}
+
+void *comm_library_symbol(void) {
+    return (void *)MPI_Init;
+}
+
 /* Who sits where: host name and node of every rank. */
 static status_t find_nodes(struct comm_family *family) {
     struct comm *world = family->world;

@@ -31,5 +31,6 @@ status_t cmd_bench_ops(struct launch_context *context, int argc, char **argv);
 status_t cmd_bench_model(struct launch_context *context, int argc, char **argv);
 status_t cmd_bench_heads(struct launch_context *context, int argc, char **argv);
 status_t cmd_bench_infer(struct launch_context *context, int argc, char **argv);
+status_t cmd_bench_scale(struct launch_context *context, int argc, char **argv);
 
 #endif

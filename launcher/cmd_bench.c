@@ -18,6 +18,7 @@ static const struct {
     {"infer", cmd_bench_infer},
     {"data", cmd_bench_data},
     {"comm", cmd_bench_comm},
+    {"scale", cmd_bench_scale},
 };
 
 enum { N_BENCHES = sizeof benches / sizeof benches[0] };

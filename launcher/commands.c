@@ -33,7 +33,8 @@ const struct command commands[] = {
      .help = "one configuration over pairs of domains, seeds and variants of the method",
      .needs_mpi = COMMAND_MPI_ALWAYS,
      .run = cmd_sweep,
-     .options = "Without an option: every run that is not done yet, one after the other. key=value goes on top of all runs.\n"
+     .options = "Without an option: every run that is not done yet, one after the other. key=value goes on "
+                "top of all runs.\n"
                 "  --list          the command line of each run\n"
                 "  --count         how many runs there are\n"
                 "  --run INDEX     one run, counted from 0: sweep FILE --run $SLURM_ARRAY_TASK_ID\n"
@@ -44,8 +45,10 @@ const struct command commands[] = {
      .help = "one HTML page about a run, or a table over many",
      .needs_mpi = COMMAND_MPI_NEVER,
      .run = cmd_report,
-     .options = "Writes RUN/report.html: curves, accuracies, confusion, sample images; one file that needs nothing else.\n"
-                "  --table         mean and standard deviation over seeds: a row a variant and model, a column a pair of domains\n"
+     .options = "Writes RUN/report.html: curves, accuracies, confusion, sample images; one file that needs "
+                "nothing else.\n"
+                "  --table         mean and standard deviation over seeds: a row a variant and model, a "
+                "column a pair of domains\n"
                 "  --format NAME   text, csv or latex\n"
                 "  --split NAME    unlabelled, unlabelled_without_validation or validation\n"
                 "  --model NAME    only supervised, ensemble, student, or a peer by its name\n"},
@@ -56,6 +59,20 @@ const struct command commands[] = {
      .run = cmd_plan,
      .options = "Under mpirun: the placement on the ranks that were started. With --nodes: on hosts that are "
                 "only imagined.\n"},
+    {.name = "doctor",
+     .usage = "doctor [--data DIR] [--settings]",
+     .help = "is this place fit to train in? Findings with remedies; also under mpirun and srun",
+     .needs_mpi = COMMAND_MPI_WHEN_LAUNCHED,
+     .run = cmd_doctor,
+     .options =
+         "Looks at MPI and PMI, versions, cores and threads, /dev/shm, GPUs, interfaces, variables of the "
+         "environment,\n"
+         "differences between ranks; times an all-reduce, an exchange and each host's link.\n"
+         "  --data DIR       also the folder of the shards: locks, speed of reading\n"
+         "  --settings       list every variable of Slurm, Open MPI and PMI\n"
+         "Exit code: 0 without errors (warnings may be there), 78 with errors, 64 where the start itself is "
+         "wrong (each\n"
+         "rank alone in its world).\n"},
     {.name = "config",
      .usage = "config [--print | --markdown] [CONFIG] [key=value ...]",
      .help = "check a configuration; --print shows it in force; --help lists every key",
@@ -86,13 +103,20 @@ const struct command commands[] = {
               "PERCENT]\n"
               "bench infer [CONFIG] [--batch B]\n"
               "bench data [SHARD...] [--size S] [--batch B] [--threads N] [--seconds T]\n"
-              "mpirun -np N marrs_dist bench comm [options]",
-     .help = "measure: operations, networks, data, communication",
+              "mpirun -np N marrs_dist bench comm [options]\n"
+              "bench scale [CONFIG] [key=value ...] [--ranks 1,2,4] [--weak] [--steps N] [--launcher "
+              "'mpirun -np {n}']\n"
+              "            [--ranks-per-node M] [--out DIR] [--csv FILE] [--svg FILE]",
+     .help = "measure: operations, networks, data, communication, scaling",
      .options =
          "ops: every operation at the sizes the presets use, against what this machine reaches\n"
          "model: images/s, peak memory, time by kind of operation\n"
          "heads: a full-batch step of the frozen stage (default: the size of Office-Home)\n"
-         "these four: [--precision fp32|bf16] [--threads N] [--runs 5] [--json]\n"
+         "scale: the same steps of co-training at several numbers of ranks, each a start of its own; {n} and "
+         "{nodes} "
+         "in the\n"
+         "       launcher are the ranks and hosts; --weak: the batch grows with the ranks; results in --out\n"
+         "ops, model, heads, infer: [--precision fp32|bf16] [--threads N] [--runs 5] [--json]\n"
          "ops, model: --cpu-time takes the processor's time; with --threads 1, where other work runs\n",
      .needs_mpi = COMMAND_MPI_WHEN_LAUNCHED,
      .run = cmd_bench},

@@ -59,6 +59,7 @@ status_t cmd_report(struct launch_context *context, int argc, char **argv);
 status_t cmd_sweep(struct launch_context *context, int argc, char **argv);
 status_t cmd_plan(struct launch_context *context, int argc, char **argv);
 status_t cmd_pack(struct launch_context *context, int argc, char **argv);
+status_t cmd_doctor(struct launch_context *context, int argc, char **argv);
 status_t cmd_inspect(struct launch_context *context, int argc, char **argv);
 status_t cmd_bench(struct launch_context *context, int argc, char **argv);
 status_t cmd_bench_comm(struct launch_context *context, int argc, char **argv); /* argv[0] is "comm" */

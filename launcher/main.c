@@ -10,23 +10,11 @@
 #include "common/file.h"
 #include "common/log.h"
 
-#include <mpi.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#if defined(OMPI_MAJOR_VERSION)
-#define TEXT_(x) #x
-#define TEXT(x)  TEXT_(x)
-#define MPI_BUILT                                                                                            \
-    "Open MPI " TEXT(OMPI_MAJOR_VERSION) "." TEXT(OMPI_MINOR_VERSION) "." TEXT(OMPI_RELEASE_VERSION)
-#elif defined(MPICH_VERSION)
-#define MPI_BUILT "MPICH " MPICH_VERSION
-#else
-#define MPI_BUILT "another MPI"
-#endif
 
 static void print_usage(FILE *out) {
     fputs("Semi-supervised domain adaptation: peers co-trained on groups of ranks, then distilled into one "
@@ -105,7 +93,7 @@ static bool answer(int argc, char **argv) {
     if (strcmp(word, "--version") == 0 || strcmp(word, "--version=full") == 0) {
         if (!silent && strcmp(word, "--version") == 0) version_print(stdout);
         if (!silent && strcmp(word, "--version=full") == 0)
-            version_print_full(MPI_BUILT, comm_library(), (void *)MPI_Init, stdout);
+            version_print_full(comm_library_built(), comm_library(), comm_library_symbol(), stdout);
         return true;
     }
     const struct command *command = command_find(word);

@@ -8,6 +8,7 @@ install: all ## program, configurations, data of the default run, documents: PRE
 	install -m 755 $(PROGRAM) '$(DESTDIR)$(PREFIX)/bin/marrs_dist'
 	cp -R configs/. '$(SHARE)/configs/'
 	$(if $(wildcard data),install -d '$(SHARE)/data' && cp -R data/. '$(SHARE)/data/')
+	install -d '$(SHARE)/slurm' && cp -R slurm/. '$(SHARE)/slurm/'
 	install -m 644 README.md LICENSE CHANGELOG.md CITATION.cff docs/*.md '$(DOC)/'
 
 uninstall: ## remove what install put there

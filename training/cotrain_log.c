@@ -26,6 +26,11 @@ static void report_selection(const struct report_context *c, const char *name, c
     metrics_number_in(c->run->metrics, name, "kept_source_fraction", ratio(r->figures.kept_source, n_s));
 }
 
+/* Mean over the peer's ranks of the part of a step that was no wait: groups differ where the split of ranks is bad. */
+static double busy_ms(const struct peer_report *r, double n_ranks) {
+    return 1e3 * fmax(0, r->step_s - r->exchange_wait_s - r->reduce_wait_s - r->data_wait_s) / n_ranks;
+}
+
 status_t report_step(const struct report_context *c, int64_t step, const struct step_report *report, char *text,
                      size_t capacity) {
     struct run *run = c->run;
@@ -42,6 +47,7 @@ status_t report_step(const struct report_context *c, int64_t step, const struct 
         report_terms(c, name, r, &total);
         if (!c->warmup) report_selection(c, name, r);
         step_s = fmax(step_s, r->step_s / n_ranks);
+        metrics_number_in(run->metrics, name, "busy_ms", busy_ms(r, n_ranks));
         exchange_s = fmax(exchange_s, r->exchange_wait_s / n_ranks);
         reduce_s = fmax(reduce_s, r->reduce_wait_s / n_ranks);
         data_s = fmax(data_s, r->data_wait_s / n_ranks);
@@ -65,6 +71,7 @@ status_t report_step(const struct report_context *c, int64_t step, const struct 
     }
     metrics_number(run->metrics, "reduce_wait_ms", 1e3 * reduce_s);
     metrics_number(run->metrics, "data_wait_ms", 1e3 * data_s);
+    metrics_number(run->metrics, "step_ms", 1e3 * step_s);
     metrics_number(run->metrics, "images_per_s", images_per_s);
     if (used < capacity)
         snprintf(text + used, capacity - used, "%.0f images/s  exchange %.2f ms", images_per_s, 1e3 * exchange_s);
