@@ -1,8 +1,7 @@
 /* Window attention of one head in one window at a time. The window's rows of q, k and v are gathered into small
- * fp32 matrices that stay in the first two caches; shift, split and padding are in the table of offsets. */
-#include "models/ops/cpu/attention.h"
-#include "models/ops/cpu/kernels.h"
-#include "models/ops/cpu/vec.h"
+ * fp32 matrices that stay in the first two caches; shift, split and padding are in the table of offsets. Where the
+ * processor multiplies bf16, attention_bf16.simd.c serves that type. */
+#include "models/ops/cpu/attention_window.h"
 
 #include <math.h>
 
@@ -40,6 +39,7 @@ static void product(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_r
         else                                                                                                 \
             product_tile(R, 1, k, a + i * a_row, a_row, a_col, b + j, ldb, c + i * ldc + j, ldc);            \
     }
+        if (m % 8 != 0 && m % 7 == 0) TILE(7) /* 49 tokens */
         TILE(8)
         TILE(4)
         TILE(1)
@@ -48,39 +48,6 @@ static void product(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_r
 }
 
 /* ---- gathering ---- */
-
-struct window {
-    const struct window_attention *a;
-    int64_t l, lp, d, dp;    /* tokens, padded; channels of a head, padded */
-    int64_t head, number;    /* number of the window over all images */
-    int32_t *offset, *zone;  /* (L) token in the map, -1: padding; (L) region for the mask */
-    bool masked;
-    float *q, *k, *v, *kt, *p;
-    float *d_o, *vt, *ds, *dp_, *dq, *dk, *dv; /* backward */
-};
-
-static int32_t zone_of(int64_t pos, int64_t n, int64_t w, int64_t shift) {
-    if (shift == 0) return 0;
-    return pos < n - w ? 0 : pos < n - shift ? 1 : 2;
-}
-
-static void window_offsets(struct window *w, int64_t windows_y, int64_t windows_x) {
-    const struct window_attention *a = w->a;
-    int64_t per_image = windows_y * windows_x, image = w->number / per_image, inside = w->number % per_image;
-    int64_t y0 = inside / windows_x * a->wh, x0 = inside % windows_x * a->ww;
-    int64_t height = windows_y * a->wh, width = windows_x * a->ww;
-    w->masked = false;
-    for (int64_t i = 0; i < w->l; i++) {
-        int64_t y = y0 + i / a->ww, x = x0 + i % a->ww;
-        w->zone[i] = 3 * zone_of(y, height, a->wh, a->shift_h) + zone_of(x, width, a->ww, a->shift_w);
-        if (w->zone[i] != w->zone[0]) w->masked = true;
-        bool real = y < a->h && x < a->w;
-        int64_t sy = y + a->shift_h, sx = x + a->shift_w;
-        sy = sy >= a->h ? sy - a->h : sy;
-        sx = sx >= a->w ? sx - a->w : sx;
-        w->offset[i] = real ? (int32_t)((image * a->h + sy) * a->w + sx) : -1;
-    }
-}
 
 /* (L, padded d) = factor * channels [column, column + d) of the window's rows of x (rows of `stride`); padded
  * tokens are taken from `instead`. */
@@ -104,48 +71,31 @@ static void gather(const struct window *w, const void *x, int64_t stride, int64_
         gather_as(w, x, stride, column, instead, factor, out, DTYPE_BF16);
 }
 
-/* Rows back to their tokens: x[token][column ...] = factor * in; those of padded tokens are added to `padding`. */
-static void scatter(const struct window *w, void *x, int64_t stride, int64_t column, float *padding, float factor,
-                    const float *in) {
-    for (int64_t i = 0; i < w->l; i++) {
-        for (int64_t c = 0; c < w->dp; c += VL) {
-            int64_t n = w->d - c;
-            vf v = v_load(in + i * w->dp + c) * factor;
-            if (w->offset[i] >= 0)
-                store_part(x, (int64_t)w->offset[i] * stride + column + c, v, n, w->a->dtype);
-            else if (padding)
-                store_part(padding, column + c, load_part(padding, column + c, n, DTYPE_F32) + v, n, DTYPE_F32);
-        }
-    }
-}
-
 /* out (d, padded L) = in (L, padded d) transposed, zeros behind L. */
 static void transpose(const struct window *w, const float *in, float *out) {
+#if VL == 16
+    for (int64_t c = 0; c < w->dp; c += VL)
+        for (int64_t i = 0; i < w->lp; i += VL)
+            transpose_16((const uint32_t *)in + i * w->dp + c, w->dp, w->l - i, (uint32_t *)out + c * w->lp + i, w->lp);
+#else
     for (int64_t c = 0; c < w->d; c++) {
         for (int64_t i = 0; i < w->l; i++) out[c * w->lp + i] = in[i * w->dp + c];
         for (int64_t i = w->l; i < w->lp; i++) out[c * w->lp + i] = 0;
     }
+#endif
 }
 
-/* p (L, padded L) = q k^T + position bias + mask; -1e30 behind L. */
-static void logits(const struct window *w, const float *bias) {
+/* p (L, padded L) = q k^T, without bias and mask. */
+static void logits(const struct window *w) {
     product(w->l, w->lp, w->d, w->q, w->dp, 1, w->kt, w->lp, w->p, w->lp);
-    for (int64_t i = 0; i < w->l; i++) {
-        float *row = w->p + i * w->lp;
-        for (int64_t j = 0; j < w->lp; j += VL) v_store(row + j, v_load(row + j) + v_load(bias + i * w->lp + j));
-        if (w->masked)
-            for (int64_t j = 0; j < w->l; j++)
-                if (w->zone[i] != w->zone[j]) row[j] -= 100.0f;
-    }
 }
 
-/* Softmax of the rows of p without the division: returns each row's sum in `sum` and its log-sum-exp. */
-static void softmax_rows(const struct window *w, float *sum, float *lse) {
+/* p = softmax of p + bias + mask without the division: returns each row's sum in `sum` and its log-sum-exp. */
+static void softmax_rows(const struct window *w, const float *bias, float *sum, float *lse) {
     for (int64_t i = 0; i < w->l; i++) {
         float *row = w->p + i * w->lp;
-        vf highest = v_load(row), total = v_zero();
-        for (int64_t j = VL; j < w->lp; j += VL) highest = v_max(highest, v_load(row + j));
-        float top = v_highest(highest);
+        float top = v_highest(finish_logits(w, i, bias, 1.0f, row));
+        vf total = v_zero();
         for (int64_t j = 0; j < w->lp; j += VL) {
             vf e = v_exp(v_load(row + j) - top);
             v_store(row + j, e);
@@ -165,9 +115,10 @@ static void window_start(struct window *w, const struct attention_arguments *arg
     w->d = a->c / a->heads;
     w->lp = round_to(w->l, VL);
     w->dp = round_to(w->d, VL);
-    int64_t ld = w->l * w->dp, dl = w->d * w->lp, ll = w->l * w->lp;
+    int64_t ld = w->l * w->dp, dl = w->dp * w->lp, ll = w->l * w->lp;
     w->offset = (int32_t *)at_, at_ += w->lp;
     w->zone = (int32_t *)at_, at_ += w->lp;
+    for (int64_t i = w->l; i < w->lp; i++) w->zone[i] = 0;
     w->q = at_, at_ += ld;
     w->k = at_, at_ += ld;
     w->v = at_, at_ += ld;
@@ -198,14 +149,20 @@ static void window_gather(struct window *w, int64_t item, int64_t windows_y, int
 void SIMD_NAME(kernel_attention)(const void *arguments, int64_t begin, int64_t end, int32_t part) {
     const struct attention_arguments *args = arguments;
     const struct window_attention *a = args->a;
+#if defined(__AVX512BF16__)
+    if (a->dtype == DTYPE_BF16) {
+        SIMD_NAME(kernel_attention_bf16)(arguments, begin, end, part);
+        return;
+    }
+#endif
     int64_t windows_y = (a->h + a->wh - 1) / a->wh, windows_x = (a->w + a->ww - 1) / a->ww;
     struct window w;
     window_start(&w, args, part);
     for (int64_t item = begin; item < end; item++) {
         window_gather(&w, item, windows_y, windows_x, a->qkv);
-        logits(&w, args->bias + w.head * w.l * w.lp);
+        logits(&w);
         float *sum = w.kt; /* free now; d >= 1 rows of padded L */
-        softmax_rows(&w, sum, a->lse ? a->lse + (w.number * a->heads + w.head) * w.l : NULL);
+        softmax_rows(&w, args->bias + w.head * w.l * w.lp, sum, a->lse ? a->lse + (w.number * a->heads + w.head) * w.l : NULL);
         product(w.l, w.dp, w.l, w.p, w.lp, 1, w.v, w.dp, w.q, w.dp);
         for (int64_t i = 0; i < w.l; i++) {
             float inverse = 1.0f / sum[i];
@@ -216,25 +173,15 @@ void SIMD_NAME(kernel_attention)(const void *arguments, int64_t begin, int64_t e
 }
 
 /* p = exp(logits - lse); ds = p * (dp - <dO, O>). */
-static void softmax_grad(const struct window *w, const float *lse, const float *dots) {
+static void softmax_grad(const struct window *w, const float *bias, const float *lse, const float *dots) {
     for (int64_t i = 0; i < w->l; i++) {
         float *row = w->p + i * w->lp, *ds = w->ds + i * w->lp;
         const float *dp = w->dp_ + i * w->lp;
+        finish_logits(w, i, bias, 1.0f, row);
         for (int64_t j = 0; j < w->lp; j += VL) {
             vf p = v_exp(v_load(row + j) - lse[i]);
             v_store(row + j, p);
             v_store(ds + j, p * (v_load(dp + j) - dots[i]));
-        }
-    }
-}
-
-/* dtable (rows, heads) += ds of this head: query i and key j meet in row (yi-yj+wh-1)(2ww-1) + xi-xj+ww-1. */
-static void table_grad(const struct window *w, const float *ds_sum, float *dtable) {
-    int64_t wh = w->a->wh, ww = w->a->ww;
-    for (int64_t i = 0; i < w->l; i++) {
-        for (int64_t j = 0; j < w->l; j++) {
-            int64_t row = (i / ww - j / ww + wh - 1) * (2 * ww - 1) + i % ww - j % ww + ww - 1;
-            dtable[row * w->a->heads + w->head] += ds_sum[i * w->lp + j];
         }
     }
 }
@@ -254,9 +201,9 @@ static void window_grad(struct window *w, const struct attention_arguments *args
         dots[i] = v_sum(dot);
     }
     transpose(w, w->v, w->vt);
-    logits(w, bias);
+    logits(w);
     product(w->l, w->lp, w->d, w->d_o, w->dp, 1, w->vt, w->lp, w->dp_, w->lp);
-    softmax_grad(w, a->lse + (w->number * a->heads + w->head) * w->l, dots);
+    softmax_grad(w, bias, a->lse + (w->number * a->heads + w->head) * w->l, dots);
     product(w->l, w->dp, w->l, w->p, 1, w->lp, w->d_o, w->dp, w->dv, w->dp);
     product(w->l, w->dp, w->l, w->ds, w->lp, 1, w->k, w->dp, w->dq, w->dp);
     product(w->l, w->dp, w->l, w->ds, 1, w->lp, w->q, w->dp, w->dk, w->dp); /* q carries the scale */
@@ -268,6 +215,12 @@ static void window_grad(struct window *w, const struct attention_arguments *args
 void SIMD_NAME(kernel_attention_grad)(const void *arguments, int64_t begin, int64_t end, int32_t part) {
     const struct attention_arguments *args = arguments;
     const struct window_attention *a = args->a;
+#if defined(__AVX512BF16__)
+    if (a->dtype == DTYPE_BF16) {
+        SIMD_NAME(kernel_attention_bf16_grad)(arguments, begin, end, part);
+        return;
+    }
+#endif
     int64_t windows_y = (a->h + a->wh - 1) / a->wh, windows_x = (a->w + a->ww - 1) / a->ww;
     int64_t all = a->n * windows_y * windows_x, table_elem = (int64_t)(2 * a->wh - 1) * (2 * a->ww - 1) * a->heads;
     float *padding = args->dqkv_bias ? args->dqkv_bias + part * 3 * a->c : NULL;

@@ -159,6 +159,8 @@ struct attention_arguments {
 };
 KERNEL(kernel_attention);
 KERNEL(kernel_attention_grad);
+KERNEL(kernel_attention_bf16); /* bf16 on processors that multiply it; the two above hand over to these */
+KERNEL(kernel_attention_bf16_grad);
 
 /* ---- batchnorm.simd.c: items are rows ---- */
 
