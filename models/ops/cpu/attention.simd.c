@@ -144,6 +144,7 @@ static void window_gather(struct window *w, int64_t item, int64_t windows_y, int
     gather(w, qkv, 3 * a->c, a->c + column, a->qkv_bias, 1.0f, w->k);
     gather(w, qkv, 3 * a->c, 2 * a->c + column, a->qkv_bias, 1.0f, w->v);
     transpose(w, w->k, w->kt);
+    window_prefetch(w, w->number + 1, windows_y, windows_x, qkv, 3 * a->c, column);
 }
 
 void SIMD_NAME(kernel_attention)(const void *arguments, int64_t begin, int64_t end, int32_t part) {
@@ -161,8 +162,10 @@ void SIMD_NAME(kernel_attention)(const void *arguments, int64_t begin, int64_t e
     for (int64_t item = begin; item < end; item++) {
         window_gather(&w, item, windows_y, windows_x, a->qkv);
         logits(&w);
+        window_prefetch(&w, w.number + 1, windows_y, windows_x, a->qkv, 3 * a->c, a->c + w.head * w.d);
         float *sum = w.kt; /* free now; d >= 1 rows of padded L */
         softmax_rows(&w, args->bias + w.head * w.l * w.lp, sum, a->lse ? a->lse + (w.number * a->heads + w.head) * w.l : NULL);
+        window_prefetch(&w, w.number + 1, windows_y, windows_x, a->qkv, 3 * a->c, 2 * a->c + w.head * w.d);
         product(w.l, w.dp, w.l, w.p, w.lp, 1, w.v, w.dp, w.q, w.dp);
         for (int64_t i = 0; i < w.l; i++) {
             float inverse = 1.0f / sum[i];
@@ -188,7 +191,7 @@ static void softmax_grad(const struct window *w, const float *bias, const float 
 
 /* One window's backward: ds is left in w->ds. */
 static void window_grad(struct window *w, const struct attention_arguments *args, const float *bias,
-                        float *padding) {
+                        int64_t windows_y, int64_t windows_x, float *padding) {
     const struct window_attention *a = w->a;
     const struct window_attention_grad *g = args->g;
     int64_t column = w->head * w->d;
@@ -203,10 +206,14 @@ static void window_grad(struct window *w, const struct attention_arguments *args
     transpose(w, w->v, w->vt);
     logits(w);
     product(w->l, w->lp, w->d, w->d_o, w->dp, 1, w->vt, w->lp, w->dp_, w->lp);
+    window_prefetch(w, w->number + 1, windows_y, windows_x, a->qkv, 3 * a->c, a->c + column);
     softmax_grad(w, bias, a->lse + (w->number * a->heads + w->head) * w->l, dots);
     product(w->l, w->dp, w->l, w->p, 1, w->lp, w->d_o, w->dp, w->dv, w->dp);
+    window_prefetch(w, w->number + 1, windows_y, windows_x, a->qkv, 3 * a->c, 2 * a->c + column);
     product(w->l, w->dp, w->l, w->ds, w->lp, 1, w->k, w->dp, w->dq, w->dp);
+    window_prefetch(w, w->number + 1, windows_y, windows_x, g->dy, a->c, column);
     product(w->l, w->dp, w->l, w->ds, 1, w->lp, w->q, w->dp, w->dk, w->dp); /* q carries the scale */
+    window_prefetch(w, w->number + 1, windows_y, windows_x, args->y, a->c, column);
     scatter(w, g->dqkv, 3 * a->c, column, padding, 1.0f / sqrtf((float)w->d), w->dq);
     scatter(w, g->dqkv, 3 * a->c, a->c + column, padding, 1.0f, w->dk);
     scatter(w, g->dqkv, 3 * a->c, 2 * a->c + column, padding, 1.0f, w->dv);
@@ -235,7 +242,7 @@ void SIMD_NAME(kernel_attention_grad)(const void *arguments, int64_t begin, int6
         memset(ds_sum, 0, (size_t)(w.l * w.lp) * sizeof *ds_sum);
         for (; item < stop; item++) {
             window_gather(&w, item, windows_y, windows_x, a->qkv);
-            window_grad(&w, args, args->bias + w.head * w.l * w.lp, padding);
+            window_grad(&w, args, args->bias + w.head * w.l * w.lp, windows_y, windows_x, padding);
             for (int64_t i = 0; i < w.l * w.lp; i += VL) v_store(ds_sum + i, v_load(ds_sum + i) + v_load(w.ds + i));
         }
         table_grad(&w, ds_sum, dtable);

@@ -174,6 +174,7 @@ static void window_gather(struct bf16_window *b, int64_t item, int64_t windows_y
     gather(b, a->qkv, 3 * a->c, a->c + column, a->qkv_bias, b->k);
     gather(b, a->qkv, 3 * a->c, 2 * a->c + column, a->qkv_bias, b->v);
     turn(b, b->k, b->kt);
+    window_prefetch(&b->w, b->w.number + 1, windows_y, windows_x, a->qkv, 3 * a->c, column);
     product(b->w.l, b->w.lp, b->w.dp / 2, b->q, b->w.dp / 2, 1, b->kt, b->w.lp, b->w.p, b->w.lp);
 }
 
@@ -205,8 +206,10 @@ void SIMD_NAME(kernel_attention_bf16)(const void *arguments, int64_t begin, int6
     for (int64_t item = begin; item < end; item++) {
         window_gather(&b, item, windows_y, windows_x);
         pair_rows(&b, b.v, b.v_paired);
+        window_prefetch(w, w->number + 1, windows_y, windows_x, a->qkv, 3 * a->c, a->c + w->head * w->d);
         softmax_rows(&b, args->bias + w->head * w->l * w->lp,
                      a->lse ? a->lse + (w->number * a->heads + w->head) * w->l : NULL);
+        window_prefetch(w, w->number + 1, windows_y, windows_x, a->qkv, 3 * a->c, 2 * a->c + w->head * w->d);
         product(w->l, w->dp, b.half, b.p, w->lp / 2, 1, b.v_paired, w->dp, b.out, w->dp);
         for (int64_t i = 0; i < w->l; i++) {
             float inverse = 1.0f / b.sum[i];
@@ -253,7 +256,8 @@ static void output_dots(const struct bf16_window *b) {
     }
 }
 
-static void window_grad(struct bf16_window *b, const struct attention_arguments *args, float *padding) {
+static void window_grad(struct bf16_window *b, const struct attention_arguments *args, int64_t windows_y,
+                        int64_t windows_x, float *padding) {
     const struct window_attention *a = args->a;
     const struct window_attention_grad *g = args->g;
     struct window *w = &b->w;
@@ -266,12 +270,16 @@ static void window_grad(struct bf16_window *b, const struct attention_arguments 
     pair_rows(b, b->k, b->k_paired);
     pair_rows(b, b->d_o, b->do_paired);
     turn(b, b->v, b->vt);
+    window_prefetch(w, w->number + 1, windows_y, windows_x, a->qkv, 3 * a->c, a->c + column);
     product(w->l, lp, dp / 2, b->d_o, dp / 2, 1, b->vt, lp, w->dp_, lp);
+    window_prefetch(w, w->number + 1, windows_y, windows_x, a->qkv, 3 * a->c, 2 * a->c + column);
     softmax_grad(b, args->bias + w->head * w->l * lp, a->lse + (w->number * a->heads + w->head) * w->l);
     product(w->l, dp, b->half, b->ds, lp / 2, 1, b->k_paired, dp, b->out, dp);
     scatter(w, g->dqkv, 3 * a->c, column, padding, scale, b->out);
+    window_prefetch(w, w->number + 1, windows_y, windows_x, args->y, a->c, column);
     product(w->l, dp, b->half, b->ds_paired, 1, lp, b->q_paired, dp, b->out, dp);
     scatter(w, g->dqkv, 3 * a->c, a->c + column, padding, scale, b->out);
+    window_prefetch(w, w->number + 1, windows_y, windows_x, g->dy, a->c, column);
     product(w->l, dp, b->half, b->p, 1, lp, b->do_paired, dp, b->out, dp);
     scatter(w, g->dqkv, 3 * a->c, 2 * a->c + column, padding, 1.0f, b->out);
 }
@@ -292,7 +300,7 @@ void SIMD_NAME(kernel_attention_bf16_grad)(const void *arguments, int64_t begin,
         memset(b.w.ds, 0, (size_t)(b.w.l * b.w.lp) * sizeof *b.w.ds);
         for (; item < stop; item++) {
             window_gather(&b, item, windows_y, windows_x);
-            window_grad(&b, args, padding);
+            window_grad(&b, args, windows_y, windows_x, padding);
         }
         table_grad(&b.w, b.w.ds, dtable);
     }

@@ -27,15 +27,35 @@ static inline void window_offsets(struct window *w, int64_t windows_y, int64_t w
     int64_t y0 = inside / windows_x * a->wh, x0 = inside % windows_x * a->ww;
     int64_t height = windows_y * a->wh, width = windows_x * a->ww;
     w->masked = false;
-    for (int64_t i = 0; i < w->l; i++) {
-        int64_t y = y0 + i / a->ww, x = x0 + i % a->ww;
-        w->zone[i] = 3 * zone_of(y, height, a->wh, a->shift_h) + zone_of(x, width, a->ww, a->shift_w);
-        if (w->zone[i] != w->zone[0]) w->masked = true;
-        bool real = y < a->h && x < a->w;
-        int64_t sy = y + a->shift_h, sx = x + a->shift_w;
-        sy = sy >= a->h ? sy - a->h : sy;
-        sx = sx >= a->w ? sx - a->w : sx;
-        w->offset[i] = real ? (int32_t)((image * a->h + sy) * a->w + sx) : -1;
+    for (int64_t i = 0, y = y0; y < y0 + a->wh; y++) {
+        int32_t zone_y = 3 * zone_of(y, height, a->wh, a->shift_h);
+        int64_t sy = y + a->shift_h >= a->h ? y + a->shift_h - a->h : y + a->shift_h;
+        for (int64_t x = x0; x < x0 + a->ww; x++, i++) {
+            int64_t sx = x + a->shift_w >= a->w ? x + a->shift_w - a->w : x + a->shift_w;
+            bool real = y < a->h && x < a->w;
+            w->offset[i] = real ? (int32_t)((image * a->h + sy) * a->w + sx) : -1;
+            w->zone[i] = zone_y + zone_of(x, width, a->ww, a->shift_w);
+            if (w->zone[i] != w->zone[0]) w->masked = true;
+        }
+    }
+}
+
+/* Ask for the rows of x, channels [column, column + d), that window `number` will gather: no hardware prefetcher guesses
+ * them. Meant to be called between the products of the window in front. */
+static inline void window_prefetch(const struct window *w, int64_t number, int64_t windows_y, int64_t windows_x,
+                                   const void *x, int64_t stride, int64_t column) {
+    const struct window_attention *a = w->a;
+    int64_t image = number / (windows_y * windows_x), inside = number % (windows_y * windows_x);
+    if (image >= a->n) return;
+    int64_t y0 = inside / windows_x * a->wh, x0 = inside % windows_x * a->ww;
+    int64_t row_bytes = w->d * (int64_t)dtype_bytes(a->dtype);
+    for (int64_t y = y0; y < y0 + a->wh && y < a->h; y++) {
+        int64_t sy = y + a->shift_h >= a->h ? y + a->shift_h - a->h : y + a->shift_h;
+        for (int64_t at_x = x0; at_x < x0 + a->ww && at_x < a->w; at_x++) {
+            int64_t sx = at_x + a->shift_w >= a->w ? at_x + a->shift_w - a->w : at_x + a->shift_w;
+            const char *row = at(x, ((image * a->h + sy) * a->w + sx) * stride + column, a->dtype);
+            for (int64_t i = 0; i < row_bytes; i += 64) __builtin_prefetch(row + i, 0, 3);
+        }
     }
 }
 

@@ -96,7 +96,10 @@ INLINE vf v_between(vf x, float lo, float hi, vf a) {
 
 INLINE vf v_abs(vf x) { return (vf)((vi)x & 0x7fffffff); }
 
-INLINE float v_sum(vf v) {
+INLINE float v_sum(vf v) { /* halves added to halves, whatever the set */
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)v);
+#endif
     float t[VL];
     v_store(t, v);
     for (int h = VL / 2; h > 0; h /= 2)
@@ -105,6 +108,9 @@ INLINE float v_sum(vf v) {
 }
 
 INLINE float v_highest(vf v) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)v);
+#endif
     float t[VL];
     v_store(t, v);
     for (int h = VL / 2; h > 0; h /= 2)
