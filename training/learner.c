@@ -66,7 +66,12 @@ static status_t gradient_is_final(void *context, int32_t index) {
 status_t learner_backward(struct learner *l, struct pass *pass, bool last) {
     if (!last) return pass_backward(pass, NULL, NULL);
     TRY(buckets_begin_step(l->buckets));
-    return pass_backward(pass, gradient_is_final, l);
+    const struct ops *ops = net_ops(l->net);
+    const bool pokes = ops->set_poke && comm_size(l->group) > 1;
+    if (pokes) ops->set_poke(net_backend(l->net), buckets_poke, l->buckets);
+    const status_t status = pass_backward(pass, gradient_is_final, l);
+    if (pokes) ops->set_poke(net_backend(l->net), NULL, NULL);
+    return status;
 }
 
 status_t learner_update(struct learner *l, double lr, struct optimiser_outcome *outcome) {

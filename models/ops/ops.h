@@ -401,6 +401,12 @@ struct ops {
     /* Optional. Time spent by kind of operation since the last call (bench model); NULL: not measured. */
     void (*profile_start)(struct backend *be);
     void (*profile_stop)(struct backend *be);
+
+    /* Optional. poke(context) is called between blocks of long operations, by the thread that called the operation, about
+     * every half millisecond: communication moves on while gradients are computed. NULL: none (the default). With a
+     * poke, sums over rows (gradients of weights and of position tables) may be taken in blocks of another, fixed
+     * order; nothing else changes a bit. */
+    void (*set_poke)(struct backend *be, void (*poke)(void *context), void *context);
 };
 
 #define OPS_ABI 1

@@ -158,6 +158,7 @@ void SIMD_NAME(kernel_attention)(const void *arguments, int64_t begin, int64_t e
 #endif
     int64_t windows_y = (a->h + a->wh - 1) / a->wh, windows_x = (a->w + a->ww - 1) / a->ww;
     struct window w;
+    part_goes_on(&part);
     window_start(&w, args, part);
     for (int64_t item = begin; item < end; item++) {
         window_gather(&w, item, windows_y, windows_x, a->qkv);
@@ -230,10 +231,11 @@ void SIMD_NAME(kernel_attention_grad)(const void *arguments, int64_t begin, int6
 #endif
     int64_t windows_y = (a->h + a->wh - 1) / a->wh, windows_x = (a->w + a->ww - 1) / a->ww;
     int64_t all = a->n * windows_y * windows_x, table_elem = (int64_t)(2 * a->wh - 1) * (2 * a->ww - 1) * a->heads;
+    bool goes_on = part_goes_on(&part);
     float *padding = args->dqkv_bias ? args->dqkv_bias + part * 3 * a->c : NULL;
     float *dtable = args->dtable + part * table_elem;
-    memset(dtable, 0, (size_t)table_elem * sizeof *dtable);
-    if (padding) memset(padding, 0, (size_t)(3 * a->c) * sizeof *padding);
+    if (!goes_on) memset(dtable, 0, (size_t)table_elem * sizeof *dtable);
+    if (padding && !goes_on) memset(padding, 0, (size_t)(3 * a->c) * sizeof *padding);
     struct window w;
     window_start(&w, args, part);
     float *ds_sum = w.ds + w.l * w.lp; /* last matrix of the buffer */

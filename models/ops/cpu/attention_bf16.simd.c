@@ -201,6 +201,7 @@ void SIMD_NAME(kernel_attention_bf16)(const void *arguments, int64_t begin, int6
     const struct window_attention *a = args->a;
     int64_t windows_y = (a->h + a->wh - 1) / a->wh, windows_x = (a->w + a->ww - 1) / a->ww;
     struct bf16_window b;
+    part_goes_on(&part);
     window_start(&b, args, part);
     struct window *w = &b.w;
     for (int64_t item = begin; item < end; item++) {
@@ -289,10 +290,11 @@ void SIMD_NAME(kernel_attention_bf16_grad)(const void *arguments, int64_t begin,
     const struct window_attention *a = args->a;
     int64_t windows_y = (a->h + a->wh - 1) / a->wh, windows_x = (a->w + a->ww - 1) / a->ww;
     int64_t all = a->n * windows_y * windows_x, table_elem = (int64_t)(2 * a->wh - 1) * (2 * a->ww - 1) * a->heads;
+    bool goes_on = part_goes_on(&part);
     float *padding = args->dqkv_bias ? args->dqkv_bias + part * 3 * a->c : NULL;
     float *dtable = args->dtable + part * table_elem;
-    memset(dtable, 0, (size_t)table_elem * sizeof *dtable);
-    if (padding) memset(padding, 0, (size_t)(3 * a->c) * sizeof *padding);
+    if (!goes_on) memset(dtable, 0, (size_t)table_elem * sizeof *dtable);
+    if (padding && !goes_on) memset(padding, 0, (size_t)(3 * a->c) * sizeof *padding);
     struct bf16_window b;
     window_start(&b, args, part);
     for (int64_t item = begin; item < end;) {

@@ -1,5 +1,7 @@
 #include "models/ops/cpu/backend.h"
 
+#include "common/clock.h"
+#include "common/interval.h"
 #include "common/memory.h"
 #include "common/simd.h"
 #include "models/ops/cpu/functions.h"
@@ -9,11 +11,16 @@
 
 #define ALIGNMENT 256
 #define WORTH_A_THREAD 20000.0 /* elementary steps a thread at least: waking it takes some microseconds */
+#define POKE_S 0.5e-3          /* between two pokes, about */
+#define POKE_FLOP 5e7          /* of a matrix product in that time, each thread, fp32 */
+#define MIN_BLOCK 64           /* rows of a product at least: below, it loses too much */
 
 status_t cpu_backend_open(int32_t n_threads, struct backend **out) {
     status_t status = STATUS_OK;
     struct backend *be = memory_zeroed(1, sizeof *be);
     CHECK(be, STATUS_NO_MEMORY, "no memory for the CPU backend");
+    be->poke = memory_zeroed(1, sizeof *be->poke);
+    CHECK_TO(failed, be->poke, STATUS_NO_MEMORY, "no memory for the CPU backend");
     if (n_threads > 0) omp_set_num_threads(n_threads);
     be->n_threads = omp_get_max_threads();
     TRY_TO(failed, onednn_open(be->n_threads, &be->onednn));
@@ -27,6 +34,7 @@ failed:
 void cpu_backend_close(struct backend *be) {
     if (!be) return;
     onednn_close(be->onednn);
+    free(be->poke);
     free(be);
 }
 
@@ -40,15 +48,78 @@ int32_t parallel_parts(const struct backend *be, int64_t n, double cost) {
     return parts < 1 ? 1 : (int32_t)parts;
 }
 
+void cpu_set_poke(struct backend *be, void (*poke)(void *context), void *context) {
+    *be->poke = (struct poke){.function = poke, .context = context, .last_s = be->poke->last_s};
+}
+
+void poke_when_due(const struct backend *be) {
+    struct poke *p = be->poke;
+    if (!p->function) return;
+    double now_s = clock_now_s();
+    if (now_s - p->last_s < POKE_S / 2) return; /* half: the next chance may be as far away again */
+    p->last_s = now_s;
+    p->function(p->context);
+}
+
+/* Items of `cost` nanoseconds between two pokes. Multiples of 64 or 4, so that kernels which add up some rows at a time add
+ * up the same ones. */
+static int64_t poke_items(const struct backend *be, int64_t n, double cost) {
+    double items = POKE_S * 1e9 / cost;
+    if (!be->poke->function || items >= (double)n) return n;
+    return items >= 64 ? (int64_t)items / 64 * 64 : items >= 4 ? (int64_t)items / 4 * 4 : 1;
+}
+
+static void run_part(const struct backend *be, struct interval items, int64_t block, part_fn fn, const void *arguments,
+                     int32_t part) {
+    for (int64_t i = items.begin; i < items.end || i == items.begin; i += block) {
+        int64_t stop = items.end - i < block ? items.end : i + block;
+        fn(arguments, i, stop, i == items.begin ? part : ~part);
+        if (part == 0) poke_when_due(be);
+        if (stop == items.end) return;
+    }
+}
+
 void parallel_for(const struct backend *be, int64_t n, double cost, part_fn fn, const void *arguments) {
     int32_t n_parts = parallel_parts(be, n, cost);
+    int64_t block = poke_items(be, n, cost);
     if (n_parts == 1) {
-        fn(arguments, 0, n, 0);
+        run_part(be, (struct interval){0, n}, block, fn, arguments, 0);
         return;
     }
 #pragma omp parallel num_threads(n_parts)
     for (int32_t part = omp_get_thread_num(); part < n_parts; part += omp_get_num_threads())
-        fn(arguments, n * part / n_parts, n * (part + 1) / n_parts, part);
+        run_part(be, (struct interval){n * part / n_parts, n * (part + 1) / n_parts}, block, fn, arguments, part);
+}
+
+/* Blocks of rows of C, or of the rows that A^T B sums over. */
+status_t cpu_matmul(struct backend *be, const struct matmul *a) {
+    const bool over_k = a->transpose_a && a->c_type == DTYPE_F32 && a->alpha == 1 && !a->bias && !a->residual &&
+                        a->activation == MATMUL_NONE && !a->column_scale;
+    const int64_t n = over_k ? a->k : a->m;
+    const double flop_a_row = 2.0 * (double)a->n * (double)(over_k ? a->m : a->k);
+    const double flop = POKE_FLOP * be->n_threads * (a->type == DTYPE_BF16 ? 2 : 1);
+    int64_t block = (int64_t)(flop / (flop_a_row > 1 ? flop_a_row : 1)) / MIN_BLOCK * MIN_BLOCK;
+    block = block < MIN_BLOCK ? MIN_BLOCK : block;
+    if (!be->poke->function || block >= n || (a->transpose_a && !over_k)) {
+        TRY(onednn_matmul(be->onednn, a));
+        poke_when_due(be);
+        return STATUS_OK;
+    }
+    for (int64_t row = 0; row < n; row += block) {
+        struct matmul m = *a;
+        *(over_k ? &m.k : &m.m) = n - row < block ? n - row : block;
+        m.a = offset_of(a->a, row * a->lda, a->type);
+        if (over_k) {
+            m.b = offset_of(a->b, row * (a->transpose_b ? 1 : a->ldb), a->type);
+            m.beta = row > 0 ? 1 : a->beta;
+        } else {
+            m.c = offset_mut(a->c, row * a->ldc, a->c_type);
+            if (a->residual) m.residual = offset_of(a->residual, row * a->ldc, a->c_type);
+        }
+        TRY(onednn_matmul(be->onednn, &m));
+        poke_when_due(be);
+    }
+    return STATUS_OK;
 }
 
 void add_partials(float *y, const float *partial, int32_t n_parts, int64_t stride, int64_t n,

@@ -8,12 +8,26 @@
 #include "models/ops/cpu/onednn.h"
 #include "models/ops/ops.h"
 
+struct poke {
+    void (*function)(void *context); /* NULL: none */
+    void *context;
+    double last_s;
+};
+
 struct backend {
     int32_t n_threads;
     struct onednn *onednn; /* owned */
+    struct poke *poke;     /* owned */
 };
 
-/* A kernel: items [begin, end) as part `part` of the work. */
+/* Call the poke if one is set and its time has come; only the thread that called the operation may. */
+void poke_when_due(const struct backend *be);
+
+/* onednn_matmul(), in blocks of about half a millisecond where a poke is set. */
+status_t cpu_matmul(struct backend *be, const struct matmul *a);
+
+/* A kernel: items [begin, end) as part `part` of the work. Where a poke is set, a part is done in several calls, one after
+ * the other; all but the first have ~part (part_goes_on() in kernels.h). */
 typedef void (*part_fn)(const void *arguments, int64_t begin, int64_t end, int32_t part);
 
 /* In how many parts parallel_for() splits n items of `cost` elementary steps (about a nanosecond) each: at most

@@ -87,8 +87,9 @@ INLINE void sums_as(const struct batchnorm *a, double *sums, int64_t begin, int6
 void SIMD_NAME(kernel_batchnorm_sums)(const void *arguments, int64_t begin, int64_t end, int32_t part) {
     const struct batchnorm_arguments *args = arguments;
     const struct batchnorm *a = args->a;
+    bool goes_on = part_goes_on(&part);
     double *sums = args->partial + part * 2 * a->c;
-    memset(sums, 0, 2 * (size_t)a->c * sizeof *sums);
+    if (!goes_on) memset(sums, 0, 2 * (size_t)a->c * sizeof *sums);
     if (a->dtype == DTYPE_F32)
         sums_as(a, sums, begin, end, DTYPE_F32);
     else
@@ -160,8 +161,9 @@ INLINE void grad_sums_as(const struct batchnorm *a, const void *dy, double *sums
 void SIMD_NAME(kernel_batchnorm_grad_sums)(const void *arguments, int64_t begin, int64_t end, int32_t part) {
     const struct batchnorm_arguments *args = arguments;
     const struct batchnorm *a = args->a;
+    bool goes_on = part_goes_on(&part);
     double *sums = args->partial + part * 2 * a->c;
-    memset(sums, 0, 2 * (size_t)a->c * sizeof *sums);
+    if (!goes_on) memset(sums, 0, 2 * (size_t)a->c * sizeof *sums);
     if (a->dtype == DTYPE_F32)
         grad_sums_as(a, args->dy, sums, begin, end, DTYPE_F32);
     else

@@ -155,7 +155,7 @@ status_t cpu_conv_forward(struct backend *be, const struct conv *a, void *y, voi
                            .a = gather(be, &p, &s, image, n), .b = a->weight, .bias = a->bias,
                            .c = offset_mut(y, image * p.ho * p.wo * a->cout, a->dtype),
                            .activation = a->relu6 ? MATMUL_RELU6 : MATMUL_NONE};
-        TRY(onednn_matmul(be->onednn, &m));
+        TRY(cpu_matmul(be, &m));
     }
     return STATUS_OK;
 }
@@ -171,7 +171,7 @@ static status_t input_grad(struct backend *be, const struct patches *p, const st
         m.c = g->dx;
         m.beta = g->dx_accumulate ? 1.0f : 0.0f;
     }
-    TRY(onednn_matmul(be->onednn, &m));
+    TRY(cpu_matmul(be, &m));
     if (p->direct) return STATUS_OK;
     struct patch_arguments k = {.p = p, .first_image = image, .dpatches = s->dpatches, .dx = g->dx,
                                 .accumulate = g->dx_accumulate};
@@ -198,7 +198,7 @@ status_t cpu_conv_backward(struct backend *be, const struct conv *a, const struc
             struct matmul m = {.type = a->dtype, .c_type = DTYPE_F32, .transpose_a = true, .m = a->cout,
                                .n = p.width, .k = n * p.ho * p.wo, .lda = a->cout, .ldb = p.width, .ldc = p.width,
                                .alpha = 1, .beta = 1, .a = dy, .b = gather(be, &p, &s, image, n), .c = g->dweight};
-            TRY(onednn_matmul(be->onednn, &m));
+            TRY(cpu_matmul(be, &m));
         }
         if (g->dx) TRY(input_grad(be, &p, g, &s, image, n, dy));
     }

@@ -149,6 +149,7 @@ void SIMD_NAME(kernel_depthwise)(const void *arguments, int64_t begin, int64_t e
     const struct depthwise_arguments *a = arguments;
     struct depthwise_item item;
     int64_t n_vectors = (a->c + VL - 1) / VL, padded_width = a->ow + TILE_MAX - 1;
+    part_goes_on(&part);
     item.buffer = a->buffer + part * a->buffer_elem;
     for (int64_t i = begin; i < end; i++) {
         int64_t band = i / n_vectors % a->n_bands;
@@ -226,12 +227,13 @@ static void grad_band(const struct depthwise_grad_arguments *a, const float *x, 
 
 void SIMD_NAME(kernel_depthwise_grad)(const void *arguments, int64_t begin, int64_t end, int32_t part) {
     const struct depthwise_grad_arguments *a = arguments;
+    bool goes_on = part_goes_on(&part);
     float *partial = a->partial + part * a->partial_elem, *x_buffer = a->buffer + part * a->buffer_elem;
     int64_t n_columns = (a->ow - 1) * a->stride + a->k, n_tap = a->k * a->k + 1;
     float *dy_buffer = x_buffer + ((a->band - 1) * a->stride + a->k) * n_columns * VL;
     float sums[(15 * 15 + 1) * VL];
     int64_t n_vectors = (a->c + VL - 1) / VL;
-    memset(partial, 0, (size_t)a->partial_elem * sizeof *partial);
+    if (!goes_on) memset(partial, 0, (size_t)a->partial_elem * sizeof *partial);
     for (int64_t i = begin; i < end; i++) {
         int64_t band = i / n_vectors % a->n_bands, image = i / n_vectors / a->n_bands;
         int64_t c0 = i % n_vectors * VL, n = a->c - c0, oy0 = band * a->band;

@@ -94,8 +94,9 @@ INLINE void gelu_grad_as(const struct gelu_grad_arguments *a, int64_t begin, int
 
 void SIMD_NAME(kernel_gelu_grad)(const void *arguments, int64_t begin, int64_t end, int32_t part) {
     const struct gelu_grad_arguments *a = arguments;
+    bool goes_on = part_goes_on(&part);
     float *sums = a->partial + part * a->n;
-    memset(sums, 0, (size_t)a->n * sizeof *sums);
+    if (!goes_on) memset(sums, 0, (size_t)a->n * sizeof *sums);
     if (a->type == DTYPE_F32)
         gelu_grad_as(a, begin, end, sums, DTYPE_F32);
     else
@@ -146,8 +147,9 @@ INLINE void scale_rows_as(const struct scale_rows_arguments *a, int64_t begin, i
 
 void SIMD_NAME(kernel_scale_rows)(const void *arguments, int64_t begin, int64_t end, int32_t part) {
     const struct scale_rows_arguments *a = arguments;
+    bool goes_on = part_goes_on(&part);
     float *sums = a->partial ? a->partial + part * a->n : NULL;
-    if (sums) memset(sums, 0, (size_t)a->n * sizeof *sums);
+    if (sums && !goes_on) memset(sums, 0, (size_t)a->n * sizeof *sums);
     if (a->type == DTYPE_F32)
         scale_rows_as(a, begin, end, sums, DTYPE_F32);
     else

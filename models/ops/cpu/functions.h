@@ -10,6 +10,7 @@ void cpu_release(struct backend *be, void *p);
 status_t cpu_copy(struct backend *be, void *dst, const void *src, size_t n_bytes);
 status_t cpu_fill_zero(struct backend *be, void *dst, size_t n_bytes);
 status_t cpu_synchronise(struct backend *be);
+void cpu_set_poke(struct backend *be, void (*poke)(void *context), void *context);
 
 /* elementwise.c */
 status_t cpu_add(struct backend *be, enum dtype dtype, void *y, const void *x, int64_t n_elem);

@@ -1,6 +1,6 @@
 /* The vectorised kernels (*.simd.c) and their arguments. All have the form of part_fn in backend.h: they work on
  * items [begin, end); `part` names their share of the scratch memory. `partial` buffers hold one row of sums a
- * part, which the kernel itself zeroes first. */
+ * part, which the kernel itself zeroes in the first call of the part. */
 #ifndef MODELS_OPS_CPU_KERNELS_H
 #define MODELS_OPS_CPU_KERNELS_H
 
@@ -8,6 +8,13 @@
 #include "models/ops/ops.h"
 
 #define KERNEL(name) SIMD_DECLARE(void, name, (const void *arguments, int64_t begin, int64_t end, int32_t part))
+
+/* Does this call go on with a part begun by an earlier one, whose partial sums must stay? Turns ~part into part. */
+static inline bool part_goes_on(int32_t *part) {
+    if (*part >= 0) return false;
+    *part = ~*part;
+    return true;
+}
 
 /* ---- elementwise.simd.c ---- */
 

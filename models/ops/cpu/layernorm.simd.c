@@ -115,8 +115,9 @@ INLINE void layernorm_grad_as(const struct layernorm_grad_arguments *args, int64
 
 void SIMD_NAME(kernel_layernorm_grad)(const void *arguments, int64_t begin, int64_t end, int32_t part) {
     const struct layernorm_grad_arguments *args = arguments;
+    bool goes_on = part_goes_on(&part);
     float *sums = args->partial + part * 2 * args->a->channels;
-    memset(sums, 0, 2 * (size_t)args->a->channels * sizeof *sums);
+    if (!goes_on) memset(sums, 0, 2 * (size_t)args->a->channels * sizeof *sums);
     if (args->a->dtype == DTYPE_F32)
         layernorm_grad_as(args, begin, end, sums, DTYPE_F32);
     else

@@ -33,7 +33,7 @@ status_t cpu_linear_forward(struct backend *be, const struct linear *a, void *y,
     if (!residual || !a->row_scale) {
         if (residual && a->residual == y) m.beta = 1;
         if (residual && a->residual != y) m.residual = a->residual;
-        return onednn_matmul(be->onednn, &m);
+        return cpu_matmul(be, &m);
     }
     int64_t block = residual_rows(a);
     m.c_type = DTYPE_F32;
@@ -41,7 +41,7 @@ status_t cpu_linear_forward(struct backend *be, const struct linear *a, void *y,
     for (int64_t row = 0; row < a->rows; row += block) {
         m.m = a->rows - row < block ? a->rows - row : block;
         m.a = offset_of(a->x, row * a->in, a->dtype);
-        TRY(onednn_matmul(be->onednn, &m));
+        TRY(cpu_matmul(be, &m));
         struct residual_arguments r = {.type = a->dtype, .n = a->out, .rows_per_image = a->rows_per_image,
                                        .first_row = row, .z = scratch, .row_scale = a->row_scale,
                                        .residual = offset_of(a->residual, row * a->out, a->dtype),
@@ -70,13 +70,13 @@ status_t cpu_linear_backward(struct backend *be, const struct linear *a, const s
         struct matmul m = {.type = a->dtype, .c_type = a->dtype, .m = a->rows, .n = a->in, .k = a->out,
                            .lda = a->out, .ldb = a->in, .ldc = a->in, .alpha = 1,
                            .beta = g->dx_accumulate ? 1.0f : 0.0f, .a = grad, .b = a->w, .c = g->dx};
-        TRY(onednn_matmul(be->onednn, &m));
+        TRY(cpu_matmul(be, &m));
     }
     if (g->dw) {
         struct matmul m = {.type = a->dtype, .c_type = DTYPE_F32, .transpose_a = true, .m = a->out, .n = a->in,
                            .k = a->rows, .lda = a->out, .ldb = a->in, .ldc = a->in, .alpha = 1, .beta = 1,
                            .a = grad, .b = a->x, .c = g->dw};
-        TRY(onednn_matmul(be->onednn, &m));
+        TRY(cpu_matmul(be, &m));
     }
     return STATUS_OK;
 }
@@ -92,5 +92,5 @@ status_t cpu_gemm(struct backend *be, const struct gemm *a) {
                        .transpose_b = a->transpose_b, .m = a->m, .n = a->n, .k = a->k, .lda = a->lda,
                        .ldb = a->ldb, .ldc = a->ldc, .alpha = a->alpha, .beta = a->beta, .a = a->a, .b = a->b,
                        .c = a->c};
-    return onednn_matmul(be->onednn, &m);
+    return cpu_matmul(be, &m);
 }

@@ -50,5 +50,6 @@ void SIMD_NAME(kernel_cross_entropy)(const void *arguments, int64_t begin, int64
         for (int64_t j = 0; j < k; j++) g[j] = g[j] * p_scale - shift;
         g[label] -= a->scale * hot;
     }
-    a->sums[part] = total;
+    bool goes_on = part_goes_on(&part);
+    a->sums[part] = goes_on ? a->sums[part] + total : total;
 }

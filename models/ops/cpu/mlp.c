@@ -66,7 +66,7 @@ static status_t hidden_rows(struct backend *be, const struct mlp *a, int64_t row
                        .k = a->channels, .lda = a->channels, .ldb = a->channels, .ldc = a->hidden, .alpha = 1,
                        .a = offset_of(a->x, row * a->channels, a->dtype), .b = a->w1, .bias = a->b1};
     m.c = a->pre ? offset_mut(a->pre, row * a->hidden, a->dtype) : h;
-    TRY(onednn_matmul(be->onednn, &m));
+    TRY(cpu_matmul(be, &m));
     struct gelu_arguments gelu = {.type = a->dtype, .pre = m.c, .h = h};
     parallel_for(be, n * a->hidden, 0.5, SIMD_PICK(kernel_gelu), &gelu);
     return STATUS_OK;
@@ -89,12 +89,12 @@ status_t cpu_mlp_forward(struct backend *be, const struct mlp *a, void *y, void 
                 m.beta = 1;
             else
                 m.residual = offset_of(a->residual, first, a->dtype);
-            TRY(onednn_matmul(be->onednn, &m));
+            TRY(cpu_matmul(be, &m));
             continue;
         }
         m.c = s.z;
         m.c_type = DTYPE_F32;
-        TRY(onednn_matmul(be->onednn, &m));
+        TRY(cpu_matmul(be, &m));
         struct residual_arguments r = {.type = a->dtype, .n = a->channels, .rows_per_image = a->rows_per_image,
                                        .first_row = row, .z = s.z, .row_scale = a->row_scale,
                                        .column_scale = a->gamma, .residual = offset_of(a->residual, first, a->dtype),
@@ -126,7 +126,7 @@ static status_t hidden_grad(struct backend *be, const struct mlp *a, const struc
     struct matmul m = {.type = a->dtype, .c_type = a->dtype, .m = n, .n = a->hidden, .k = a->channels,
                        .lda = a->channels, .ldb = a->hidden, .ldc = a->hidden, .alpha = 1, .a = scaled, .b = a->w2,
                        .c = s->dh};
-    TRY(onednn_matmul(be->onednn, &m));
+    TRY(cpu_matmul(be, &m));
     struct gelu_grad_arguments k = {.type = a->dtype, .n = a->hidden,
                                     .pre = offset_of(a->pre, row * a->hidden, a->dtype), .h = s->h, .dh = s->dh,
                                     .partial = s->hidden_sums};
@@ -143,7 +143,7 @@ static status_t weight_grad(struct backend *be, enum dtype type, int64_t rows_ou
     struct matmul m = {.type = type, .c_type = DTYPE_F32, .transpose_a = true, .m = rows_out, .n = cols, .k = n,
                        .lda = rows_out, .ldb = cols, .ldc = cols, .alpha = 1, .beta = beta, .a = left, .b = right,
                        .c = out};
-    return onednn_matmul(be->onednn, &m);
+    return cpu_matmul(be, &m);
 }
 
 static status_t backward_block(struct backend *be, const struct mlp *a, const struct mlp_grad *grad,
@@ -161,7 +161,7 @@ static status_t backward_block(struct backend *be, const struct mlp *a, const st
                        .lda = a->hidden, .ldb = a->channels, .ldc = a->channels, .alpha = 1,
                        .beta = grad->dx_accumulate ? 1.0f : 0.0f, .a = s->dh, .b = a->w1,
                        .c = offset_mut(grad->dx, row * a->channels, a->dtype)};
-    return onednn_matmul(be->onednn, &m);
+    return cpu_matmul(be, &m);
 }
 
 status_t cpu_mlp_backward(struct backend *be, const struct mlp *a, const struct mlp_grad *g, void *scratch) {

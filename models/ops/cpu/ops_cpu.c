@@ -59,4 +59,5 @@ const struct ops ops_cpu = {
     .mean_scale = host_mean_scale,
     .pseudo_pack = host_pseudo_pack,
     .pseudo_unpack = host_pseudo_unpack,
+    .set_poke = cpu_set_poke,
 };
