@@ -30,8 +30,10 @@ awk -F, -v want="$want" 'NR == 2 { one = $3 } NR == 3 {
     exit !(d < 0.1 && d > -0.1 && e < 0.001 && e > -0.001) }' "$work/table.csv" || fail "images/s are not $want"
 grep -q 'source: 8$' "$work/w/ranks-2/config.yaml" || fail "weak: batch"
 grep -q 'source: 4$' "$work/w/ranks-1/config.yaml" || fail "weak: first batch"
-python3 -c 'import sys, xml.dom.minidom as m; d = m.parse(sys.argv[1]); assert len(d.getElementsByTagName("circle")) == 2' \
-    "$work/w/scale.svg" 2>"$work/out" || fail "picture"
+[ "$(grep -o '<circle ' "$work/w/scale.svg" | wc -l)" = 2 ] || fail "picture"
+if command -v python3 >/dev/null; then
+    python3 -c 'import sys, xml.dom.minidom as m; m.parse(sys.argv[1])' "$work/w/scale.svg" 2>"$work/out" || fail "picture"
+fi
 
 expect() { # status, words, arguments
     local status want=$1 words=$2
