@@ -56,4 +56,41 @@ also 'instruction set: rank 0 on .*, rank 1 on .* uses base'
 cp "$program" "$out.copy" && printf x >>"$out.copy" # another build
 expect 78 'rank 1 on .* runs another build' "$mpirun" -np 1 "$program" doctor : -np 1 "$out.copy" doctor
 rm -f "$out.copy"
+# GPUs, by stand-ins for the driver's two libraries: what they return comes from FAKE_NVML and FAKE_CUDA.
+if command -v cc >/dev/null; then
+    fake=$(mktemp -d)
+    trap 'rm -rf "$out" "$fake"' EXIT
+    cat >"$fake/nvml.c" <<'C'
+#include <stdio.h>
+#include <stdlib.h>
+struct memory { unsigned long long total, free, used; };
+int nvmlInit_v2(void) { return atoi(getenv("FAKE_NVML")); }
+int nvmlShutdown(void) { return 0; }
+int nvmlSystemGetDriverVersion(char *t, unsigned n) { return snprintf(t, n, "999.10") < 0; }
+int nvmlDeviceGetCount_v2(unsigned *n) { return *n = 2, 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **d) { return *d = (char *)0 + i + 1, 0; }
+int nvmlDeviceGetName(void *d, char *t, unsigned n) { return snprintf(t, n, "Card %d", (int)(unsigned long)d) < 0; }
+int nvmlDeviceGetMemoryInfo(void *d, struct memory *m) { return (void)d, m->total = 80ull << 30, 0; }
+C
+    cat >"$fake/cuda.c" <<'C'
+#include <stdlib.h>
+int cuInit(unsigned f) { return (void)f, atoi(getenv("FAKE_CUDA")); }
+int cuDriverGetVersion(int *v) { return *v = 13010, 0; }
+int cuDeviceGetCount(int *n) { return *n = 2, 0; }
+C
+    cc -shared -fPIC -o "$fake/libnvidia-ml.so.1" "$fake/nvml.c" && cc -shared -fPIC -o "$fake/libcuda.so.1" "$fake/cuda.c" || bad=1
+    # shellcheck disable=SC2317 # called by bash -c
+    with() { env LD_LIBRARY_PATH="$fake${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" FAKE_NVML="$1" FAKE_CUDA="$2" "$program" doctor; }
+    unset CUDA_VISIBLE_DEVICES
+    export -f with 2>/dev/null
+    export fake program
+    expect 0 'ok       .*: 2 GPUs usable, driver 999.10, CUDA up to 13.1' bash -c 'with 0 0'
+    also 'GPU 1: Card 2, 80 GiB'
+    expect 78 'error    .*: NVML does not start' bash -c 'with 9 0'
+    expect 0 'warning  .*: driver 999.10 is there, but this process may use no GPU' bash -c 'with 0 100'
+    expect 78 'error    .*: cuInit returns 999' bash -c 'with 0 999'
+fi
+if [ ! -e /dev/nvidia0 ] && ! /sbin/ldconfig -p | grep -q 'libcuda\.so\.1'; then
+    expect 78 'error    .*: 2 GPUs by CUDA_VISIBLE_DEVICES .* but no driver library' env CUDA_VISIBLE_DEVICES=0,1 "$program" doctor
+fi
 exit $bad
