@@ -11,11 +11,14 @@
 static status_t errno_status(int error) {
     switch (error) {
     case ENOENT:
-    case ENOTDIR: return STATUS_MISSING;
+    case ENOTDIR:
+        return STATUS_MISSING;
     case EACCES:
     case EPERM:
-    case EROFS: return STATUS_CANT_CREATE;
-    default: return STATUS_IO;
+    case EROFS:
+        return STATUS_CANT_CREATE;
+    default:
+        return STATUS_IO;
     }
 }
 
@@ -45,7 +48,9 @@ status_t file_make_folders(const char *path) {
     return status;
 }
 
-bool file_exists(const char *path) { return access(path, F_OK) == 0; }
+bool file_exists(const char *path) {
+    return access(path, F_OK) == 0;
+}
 
 char *file_join(const char *folder, const char *name) {
     if (name[0] == '/' || !folder || folder[0] == '\0') return strdup(name);

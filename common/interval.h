@@ -8,7 +8,9 @@ struct interval {
     int64_t begin, end; /* half-open */
 };
 
-static inline int64_t interval_length(struct interval a) { return a.end - a.begin; }
+static inline int64_t interval_length(struct interval a) {
+    return a.end - a.begin;
+}
 
 /* Part `i` of `n` of [0, total); 0 <= i < n; total * n must fit 63 bits. */
 static inline struct interval interval_part(int64_t total, int64_t i, int64_t n) {

@@ -28,9 +28,13 @@ void log_set_identity(int rank, int n_ranks, const char *host) {
     snprintf(self.host, sizeof self.host, "%s", host ? host : "");
 }
 
-void log_set_level(log_level_t level) { self.level = level; }
+void log_set_level(log_level_t level) {
+    self.level = level;
+}
 
-log_level_t log_get_level(void) { return self.level; }
+log_level_t log_get_level(void) {
+    return self.level;
+}
 
 /* The whole record goes out in one write, so that records of several ranks do not mix within a line. */
 static void emit(log_level_t level, const char *origin, const char *fmt, va_list args) {

@@ -8,7 +8,8 @@
 
 typedef enum { LOG_ERROR, LOG_WARNING, LOG_INFO, LOG_DEBUG } log_level_t;
 
-/* Who this process is; before the call: rank 0 of 1. `host` is copied (truncated to 63 bytes). Not thread-safe. */
+/* Who this process is; before the call: rank 0 of 1. `host` is copied (truncated to 63 bytes). Not
+ * thread-safe. */
 void log_set_identity(int rank, int n_ranks, const char *host);
 
 /* Records less urgent than `level` are dropped; LOG_INFO at start. */

@@ -7,7 +7,9 @@ void *memory_aligned(size_t n_bytes) {
     return aligned_alloc(MEMORY_ALIGNMENT, memory_round_up(n_bytes ? n_bytes : 1));
 }
 
-void *memory_zeroed(size_t n, size_t element_bytes) { return calloc(n ? n : 1, element_bytes); }
+void *memory_zeroed(size_t n, size_t element_bytes) {
+    return calloc(n ? n : 1, element_bytes);
+}
 
 bool memory_grow(void *items, size_t n, size_t *capacity, size_t element_bytes) {
     if (n < *capacity) return true;

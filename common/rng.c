@@ -5,9 +5,9 @@
 
 void rng_block(const struct rng_key *key, uint32_t block, uint32_t out[4]) {
     const philox4x32_key_t k = {{(uint32_t)key->seed, (uint32_t)(key->seed >> 32)}};
-    const philox4x32_ctr_t c = {{block, key->item, key->step,
-                                 (uint32_t)key->stage << 24 | (uint32_t)key->peer << 16 |
-                                     (uint32_t)key->purpose << 8 | key->sub}};
+    const philox4x32_ctr_t c = {
+        {block, key->item, key->step,
+         (uint32_t)key->stage << 24 | (uint32_t)key->peer << 16 | (uint32_t)key->purpose << 8 | key->sub}};
     const philox4x32_ctr_t r = philox4x32(c, k);
     for (int i = 0; i < 4; i++) out[i] = r.v[i];
 }
@@ -34,7 +34,9 @@ uint32_t rng_below(struct rng *rng, uint32_t n) {
     return (uint32_t)(product >> 32);
 }
 
-float rng_float(struct rng *rng) { return (float)(rng_u32(rng) >> 8) * 0x1p-24f; }
+float rng_float(struct rng *rng) {
+    return (float)(rng_u32(rng) >> 8) * 0x1p-24f;
+}
 
 double rng_double(struct rng *rng) {
     const uint64_t high = rng_u32(rng), low = rng_u32(rng);

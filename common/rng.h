@@ -32,8 +32,8 @@ struct rng_key {
 /* A sequence of draws under one key. Cheap to make, 48 bytes, no clean-up. */
 struct rng {
     struct rng_key key;
-    uint32_t block;     /* number of the next block of four words */
-    uint32_t n_left;    /* unused words in `words` */
+    uint32_t block;  /* number of the next block of four words */
+    uint32_t n_left; /* unused words in `words` */
     uint32_t words[4];
 };
 

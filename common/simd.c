@@ -34,4 +34,6 @@ enum simd_isa simd_isa(void) {
     return (enum simd_isa)isa;
 }
 
-const char *simd_isa_name(enum simd_isa isa) { return names[isa]; }
+const char *simd_isa_name(enum simd_isa isa) {
+    return names[isa];
+}

@@ -10,7 +10,8 @@ static _Thread_local char where[128];
 const char *status_name(status_t status) {
     switch (status) {
 #define X(name, value, exit_code, text)                                                                      \
-    case STATUS_##name: return "STATUS_" #name;
+    case STATUS_##name:                                                                                      \
+        return "STATUS_" #name;
         STATUS_LIST(X)
 #undef X
     }
@@ -20,7 +21,8 @@ const char *status_name(status_t status) {
 const char *status_text(status_t status) {
     switch (status) {
 #define X(name, value, exit_code, text)                                                                      \
-    case STATUS_##name: return text;
+    case STATUS_##name:                                                                                      \
+        return text;
         STATUS_LIST(X)
 #undef X
     }
@@ -30,7 +32,8 @@ const char *status_text(status_t status) {
 int status_exit_code(status_t status) {
     switch (status) {
 #define X(name, value, exit_code, text)                                                                      \
-    case STATUS_##name: return exit_code;
+    case STATUS_##name:                                                                                      \
+        return exit_code;
         STATUS_LIST(X)
 #undef X
     }
@@ -59,6 +62,10 @@ status_t status_context(status_t status, const char *fmt, ...) {
     return status;
 }
 
-const char *status_message(void) { return message; }
+const char *status_message(void) {
+    return message;
+}
 
-const char *status_where(void) { return where; }
+const char *status_where(void) {
+    return where;
+}

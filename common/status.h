@@ -1,9 +1,10 @@
 /* Status codes and the two ways to raise them.
  *
  * One list gives the enum, the name, the exit code of the process and the general text. A function that can
- * fail returns status_t; outputs are set only on STATUS_OK. The first function that knows what went wrong says
- * so with CHECK or status_fail(), which keep the message for this thread; whoever ends the work (launcher/main.c,
- * or the consumer of a worker thread's result) prints it once. Nothing but launcher/main.c ends the process. */
+ * fail returns status_t; outputs are set only on STATUS_OK. The first function that knows what went wrong
+ * says so with CHECK or status_fail(), which keep the message for this thread; whoever ends the work
+ * (launcher/main.c, or the consumer of a worker thread's result) prints it once. Nothing but launcher/main.c
+ * ends the process. */
 #ifndef COMMON_STATUS_H
 #define COMMON_STATUS_H
 
@@ -11,19 +12,19 @@
 
 /*   name          value  exit  text */
 #define STATUS_LIST(X)                                                                                       \
-    X(OK,           0,    0,   "done")                                                                       \
-    X(IN_PROGRESS,  1,    70,  "still under way")                                                            \
-    X(DIVERGED,    -1,    1,   "training failed")                                                            \
-    X(USAGE,       -2,    64,  "wrong usage")                                                                \
-    X(BAD_DATA,    -3,    65,  "bad data")                                                                   \
-    X(MISSING,     -4,    66,  "missing input")                                                              \
-    X(INTERNAL,    -5,    70,  "internal error")                                                             \
-    X(NO_MEMORY,   -6,    70,  "out of memory")                                                              \
-    X(CANT_CREATE, -7,    73,  "cannot create")                                                              \
-    X(IO,          -8,    74,  "input/output error")                                                         \
-    X(STOPPED,     -9,    75,  "stopped cleanly, run again to go on")                                        \
-    X(TIMEOUT,     -10,   75,  "a wait passed its deadline")                                                 \
-    X(BAD_CONFIG,  -11,   78,  "bad configuration")
+    X(OK, 0, 0, "done")                                                                                      \
+    X(IN_PROGRESS, 1, 70, "still under way")                                                                 \
+    X(DIVERGED, -1, 1, "training failed")                                                                    \
+    X(USAGE, -2, 64, "wrong usage")                                                                          \
+    X(BAD_DATA, -3, 65, "bad data")                                                                          \
+    X(MISSING, -4, 66, "missing input")                                                                      \
+    X(INTERNAL, -5, 70, "internal error")                                                                    \
+    X(NO_MEMORY, -6, 70, "out of memory")                                                                    \
+    X(CANT_CREATE, -7, 73, "cannot create")                                                                  \
+    X(IO, -8, 74, "input/output error")                                                                      \
+    X(STOPPED, -9, 75, "stopped cleanly, run again to go on")                                                \
+    X(TIMEOUT, -10, 75, "a wait passed its deadline")                                                        \
+    X(BAD_CONFIG, -11, 78, "bad configuration")
 
 typedef enum {
 #define X(name, value, exit_code, text) STATUS_##name = (value),
@@ -49,7 +50,8 @@ status_t status_fail(status_t status, const char *file, int line, const char *fm
  * ("shard a.h5"). Returns `status`. */
 status_t status_context(status_t status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* This thread's last message, "" where none was kept; and its "file:line". Valid until the next status_fail(). */
+/* This thread's last message, "" where none was kept; and its "file:line". Valid until the next
+ * status_fail(). */
 const char *status_message(void);
 const char *status_where(void);
 

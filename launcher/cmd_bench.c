@@ -12,12 +12,8 @@ static const struct {
     const char *name;
     status_t (*run)(struct launch_context *context, int argc, char **argv); /* argv[0] is the name */
 } benches[] = {
-    {"ops", cmd_bench_ops},
-    {"model", cmd_bench_model},
-    {"heads", cmd_bench_heads},
-    {"infer", cmd_bench_infer},
-    {"data", cmd_bench_data},
-    {"comm", cmd_bench_comm},
+    {"ops", cmd_bench_ops},     {"model", cmd_bench_model}, {"heads", cmd_bench_heads},
+    {"infer", cmd_bench_infer}, {"data", cmd_bench_data},   {"comm", cmd_bench_comm},
     {"scale", cmd_bench_scale},
 };
 

@@ -42,7 +42,8 @@ static status_t make_head(struct heads_bench *b, struct comm *alone) {
     status_t status = STATUS_OK;
     for (int i = 0; i < HEAD_N_INPUTS; i++) {
         x[i] = random_rows(b->n[i], b->d, (uint32_t)i);
-        CHECK_TO(done, x[i], STATUS_NO_MEMORY, "no memory for %lld x %lld features", (long long)b->n[i], (long long)b->d);
+        CHECK_TO(done, x[i], STATUS_NO_MEMORY, "no memory for %lld x %lld features", (long long)b->n[i],
+                 (long long)b->d);
         o.rows[i] = x[i];
         o.n_local[i] = o.n_global[i] = b->n[i];
     }
@@ -67,7 +68,8 @@ static status_t select_rows(struct heads_bench *b) {
     CHECK(b->labels, STATUS_NO_MEMORY, "no memory for labels");
     TRY(head_label(b->head, -1, b->labels));
     for (int64_t i = 0; i < n_u; i++)
-        b->labels[i] = (struct pseudo_label){.label = (int32_t)(i % b->k), .confidence = i % 100 < b->kept_per_cent ? 1.0f : 0.0f};
+        b->labels[i] = (struct pseudo_label){.label = (int32_t)(i % b->k),
+                                             .confidence = i % 100 < b->kept_per_cent ? 1.0f : 0.0f};
     return head_select(b->head, &(struct head_selection){.weight = {0.1, 0.05, 0.5, 0.9},
                                                          .smoothing = 0.1,
                                                          .tau = 0.5,
@@ -89,9 +91,11 @@ static status_t measure(struct heads_bench *b) {
     for (int64_t i = 0; i < b->n[HEAD_UNLABELLED]; i++) kept += b->labels[i].confidence > 0;
     const double rows = (double)(b->n[HEAD_SOURCE] + b->n[HEAD_LABELLED] + 2 * kept);
     const double flop = 4.0 * rows * (double)(b->d * b->k);
-    printf("%.0f rows of %lld features, %lld classes, %s, %lld threads: %.2f ms a step, %.1f GFLOP/s (%.0f %% of GEMM 2048^3), median of %d\n",
-           rows, (long long)b->d, (long long)b->k, b->dtype == DTYPE_F32 ? "fp32" : "bf16", (long long)b->threads, 1e3 * time_s,
-           1e-9 * flop / time_s, 1e-7 * flop / time_s / peak_gflops, b->bench.runs);
+    printf("%.0f rows of %lld features, %lld classes, %s, %lld threads: %.2f ms a step, %.1f GFLOP/s (%.0f "
+           "%% of GEMM 2048^3), median of %d\n",
+           rows, (long long)b->d, (long long)b->k, b->dtype == DTYPE_F32 ? "fp32" : "bf16",
+           (long long)b->threads, 1e3 * time_s, 1e-9 * flop / time_s, 1e-7 * flop / time_s / peak_gflops,
+           b->bench.runs);
     return STATUS_OK;
 }
 
@@ -102,16 +106,17 @@ status_t cmd_bench_heads(struct launch_context *context, int argc, char **argv) 
     int64_t runs = 9;
     struct heads_bench b = {.n = {4357, 195, 4170, 4170}, .d = 2048, .k = 65, .kept_per_cent = 100};
     struct comm *alone = NULL;
-    const struct argument table[] = {{.name = "--source", .number = &b.n[HEAD_SOURCE], .minimum = 1, .maximum = 10000000},
-                                     {.name = "--labelled", .number = &b.n[HEAD_LABELLED], .minimum = 1, .maximum = 10000000},
-                                     {.name = "--unlabelled", .number = &b.n[HEAD_UNLABELLED], .minimum = 1, .maximum = 10000000},
-                                     {.name = "--features", .number = &b.d, .minimum = 1, .maximum = 65536},
-                                     {.name = "--classes", .number = &b.k, .minimum = 2, .maximum = 65536},
-                                     {.name = "--kept", .number = &b.kept_per_cent, .minimum = 0, .maximum = 100},
-                                     {.name = "--precision", .text = &precision},
-                                     {.name = "--threads", .number = &b.threads, .minimum = 1, .maximum = 256},
-                                     {.name = "--runs", .number = &runs, .minimum = 1, .maximum = 1000},
-                                     {0}};
+    const struct argument table[] = {
+        {.name = "--source", .number = &b.n[HEAD_SOURCE], .minimum = 1, .maximum = 10000000},
+        {.name = "--labelled", .number = &b.n[HEAD_LABELLED], .minimum = 1, .maximum = 10000000},
+        {.name = "--unlabelled", .number = &b.n[HEAD_UNLABELLED], .minimum = 1, .maximum = 10000000},
+        {.name = "--features", .number = &b.d, .minimum = 1, .maximum = 65536},
+        {.name = "--classes", .number = &b.k, .minimum = 2, .maximum = 65536},
+        {.name = "--kept", .number = &b.kept_per_cent, .minimum = 0, .maximum = 100},
+        {.name = "--precision", .text = &precision},
+        {.name = "--threads", .number = &b.threads, .minimum = 1, .maximum = 256},
+        {.name = "--runs", .number = &runs, .minimum = 1, .maximum = 1000},
+        {0}};
     status_t status;
     TRY(arguments_parse(argc, argv, table, NULL, 0, NULL));
     TRY(bench_precision(precision, &b.dtype));

@@ -27,7 +27,8 @@ static status_t one_batch(void *context) {
 }
 
 /* Seconds an image of one network, weights drawn. */
-static status_t time_model(struct infer_bench *b, const struct model_settings *model, int64_t image, double *per_image_s) {
+static status_t time_model(struct infer_bench *b, const struct model_settings *model, int64_t image,
+                           double *per_image_s) {
     struct model_spec spec = model->spec, preset;
     struct net *net = NULL;
     int32_t side = (int32_t)image;
@@ -40,7 +41,8 @@ static status_t time_model(struct infer_bench *b, const struct model_settings *m
     spec.n_classes = CLASSES;
     TRY_TO(done, net_new(b->bench.ops, b->bench.be, &spec, side, side, b->dtype, &net));
     TRY_TO(done, net_init(net, 1, 0));
-    const struct pass_options o = {.batch = (int32_t)b->batch, .height = side, .width = side, .mode = PASS_INFER};
+    const struct pass_options o = {
+        .batch = (int32_t)b->batch, .height = side, .width = side, .mode = PASS_INFER};
     TRY_TO(done, pass_new(net, &o, &b->pass));
     TRY_TO(done, b->bench.ops->fill_zero(b->bench.be, pass_input(b->pass),
                                          (size_t)(b->batch * side * side * 3) * dtype_bytes(b->dtype)));
@@ -54,8 +56,8 @@ done:
 }
 
 static void print_row(const char *name, double per_image_s, double student_s) {
-    printf("%-16s %10.3f ms/image %10.2f images/s %9.1f x the student\n", name, 1e3 * per_image_s, 1 / per_image_s,
-           per_image_s / student_s);
+    printf("%-16s %10.3f ms/image %10.2f images/s %9.1f x the student\n", name, 1e3 * per_image_s,
+           1 / per_image_s, per_image_s / student_s);
 }
 
 static status_t measure(struct infer_bench *b, const struct settings *settings) {
@@ -65,8 +67,9 @@ static status_t measure(struct infer_bench *b, const struct settings *settings) 
         ensemble += peers[p];
     }
     TRY(time_model(b, &settings->distil.student.model, settings->distil.student.image, &student));
-    printf("CPU, %lld threads, batch %lld, %s, median of %d; random weights, without decoding\n", (long long)b->threads,
-           (long long)b->batch, b->dtype == DTYPE_F32 ? "fp32" : "bf16", b->bench.runs);
+    printf("CPU, %lld threads, batch %lld, %s, median of %d; random weights, without decoding\n",
+           (long long)b->threads, (long long)b->batch, b->dtype == DTYPE_F32 ? "fp32" : "bf16",
+           b->bench.runs);
     for (int32_t p = 0; p < settings->n_peers; p++) print_row(settings->peers[p].name, peers[p], student);
     print_row("ensemble", ensemble, student);
     print_row("student", student, student);
@@ -82,11 +85,12 @@ status_t cmd_bench_infer(struct launch_context *context, int argc, char **argv) 
     int64_t runs = 5;
     struct infer_bench b = {.batch = 1};
     struct settings settings = {.run = NULL};
-    const struct argument table[] = {{.name = "--batch", .number = &b.batch, .minimum = 1, .maximum = 65536},
-                                     {.name = "--precision", .text = &precision},
-                                     {.name = "--threads", .number = &b.threads, .minimum = 1, .maximum = 4096},
-                                     {.name = "--runs", .number = &runs, .minimum = 1, .maximum = 1000},
-                                     {0}};
+    const struct argument table[] = {
+        {.name = "--batch", .number = &b.batch, .minimum = 1, .maximum = 65536},
+        {.name = "--precision", .text = &precision},
+        {.name = "--threads", .number = &b.threads, .minimum = 1, .maximum = 4096},
+        {.name = "--runs", .number = &runs, .minimum = 1, .maximum = 1000},
+        {0}};
     status_t status;
     TRY(arguments_parse(argc, argv, table, &config, 1, &n_configs));
     TRY(bench_precision(precision, &b.dtype));

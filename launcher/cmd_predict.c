@@ -1,4 +1,5 @@
-/* marrs_dist predict RUN (--shard FILE... | --images DIR) [--model NAME] --out CSV: an answer for every image. */
+/* marrs_dist predict RUN (--shard FILE... | --images DIR) [--model NAME] --out CSV: an answer for every
+ * image. */
 #include "launcher/commands.h"
 #include "launcher/image_folder.h"
 #include "launcher/run_session.h"
@@ -18,7 +19,8 @@ struct predict_options {
 };
 
 static status_t value_of(int argc, char **argv, int i, const char **out) {
-    CHECK(i + 1 < argc && strncmp(argv[i + 1], "--", 2) != 0, STATUS_USAGE, "predict: %s needs a value", argv[i]);
+    CHECK(i + 1 < argc && strncmp(argv[i + 1], "--", 2) != 0, STATUS_USAGE, "predict: %s needs a value",
+          argv[i]);
     *out = argv[i + 1];
     return STATUS_OK;
 }
@@ -48,7 +50,8 @@ static status_t parse(int argc, char **argv, struct predict_options *o) {
         }
     }
     CHECK(o->run, STATUS_USAGE, "predict: which run? (marrs_dist predict RUN ...)");
-    CHECK((o->n_shards > 0) != (o->images != NULL), STATUS_USAGE, "predict: give either --shard FILE... or --images DIR");
+    CHECK((o->n_shards > 0) != (o->images != NULL), STATUS_USAGE,
+          "predict: give either --shard FILE... or --images DIR");
     CHECK(o->out, STATUS_USAGE, "predict: --out CSV says where the answers go");
     return STATUS_OK;
 }
@@ -69,7 +72,8 @@ done:
     return status;
 }
 
-static status_t predict(struct run *run, const char *name, const struct split *split, float *sum, double *n_models) {
+static status_t predict(struct run *run, const char *name, const struct split *split, float *sum,
+                        double *n_models) {
     *n_models = 1;
     if (!name || strcmp(name, "student") == 0) return add_model(run, TRAINED_STUDENT, split, sum);
     if (strcmp(name, "ensemble") == 0) {
@@ -101,7 +105,8 @@ static void put_field(FILE *out, const char *text) {
     fputc('"', out);
 }
 
-static status_t write_csv(const struct run *run, const char *path, const struct split *split, const float *sum, double n_models) {
+static status_t write_csv(const struct run *run, const char *path, const struct split *split,
+                          const float *sum, double n_models) {
     char *text = NULL;
     size_t n_bytes;
     const int32_t k = run->data.n_classes;
@@ -121,7 +126,8 @@ static status_t write_csv(const struct run *run, const char *path, const struct 
     return status;
 }
 
-static status_t answer(struct run_session *session, const struct predict_options *o, const char *const *shards, size_t n_shards) {
+static status_t answer(struct run_session *session, const struct predict_options *o,
+                       const char *const *shards, size_t n_shards) {
     struct run *run = session->run;
     struct shard_set *set = NULL;
     struct split split = {0};

@@ -43,17 +43,20 @@ static status_t parse(int argc, char **argv, struct train_options *o) {
             o->config = argv[i];
             continue;
         }
-        CHECK(strchr(argv[i], '='), STATUS_USAGE, "train: %s is neither key=value nor the only configuration file",
-              argv[i]);
+        CHECK(strchr(argv[i], '='), STATUS_USAGE,
+              "train: %s is neither key=value nor the only configuration file", argv[i]);
         argv[n_kept++] = argv[i];
     }
-    o->overrides = (struct config_overrides){.n_arguments = n_kept, .arguments = argv, .environment = environ};
+    o->overrides =
+        (struct config_overrides){.n_arguments = n_kept, .arguments = argv, .environment = environ};
     return STATUS_OK;
 }
 
 static status_t train(struct launch_context *context, const struct settings *settings) {
     struct run_session session;
-    TRY(run_session_open(context, settings, &(struct run_session_options){.prepare_folder = true, .stop = &stop_wanted}, &session));
+    TRY(run_session_open(context, settings,
+                         &(struct run_session_options){.prepare_folder = true, .stop = &stop_wanted},
+                         &session));
     catch_signals();
     status_t status = run_stages(session.run);
     if (status == STATUS_OK) status = run_session_print_results(&session, stdout);
@@ -64,7 +67,8 @@ static status_t train(struct launch_context *context, const struct settings *set
     return status;
 }
 
-status_t train_configuration(struct launch_context *context, const char *config, const struct config_overrides *overrides) {
+status_t train_configuration(struct launch_context *context, const char *config,
+                             const struct config_overrides *overrides) {
     struct settings settings = {.run = NULL};
     TRY(config_read(config, overrides, &settings));
     log_set_level((log_level_t)settings.log.level);

@@ -30,7 +30,9 @@ static bool is_image(const char *name) {
     return false;
 }
 
-static int by_name(const FTSENT **a, const FTSENT **b) { return strcmp((*a)->fts_name, (*b)->fts_name); }
+static int by_name(const FTSENT **a, const FTSENT **b) {
+    return strcmp((*a)->fts_name, (*b)->fts_name);
+}
 
 static status_t find_images(const char *folder, struct found *f) {
     char *const roots[] = {(char *)folder, NULL};
@@ -40,7 +42,9 @@ static status_t find_images(const char *folder, struct found *f) {
     status_t status = STATUS_OK;
     for (FTSENT *entry; status == STATUS_OK && (entry = fts_read(walk));) {
         if (entry->fts_info != FTS_F || !is_image(entry->fts_name)) continue;
-        char *copy = memory_grow(&f->paths, f->n, &f->capacity, sizeof *f->paths) ? strdup(entry->fts_path + skip) : NULL;
+        char *copy = memory_grow(&f->paths, f->n, &f->capacity, sizeof *f->paths)
+                         ? strdup(entry->fts_path + skip)
+                         : NULL;
         if (copy)
             f->paths[f->n++] = copy;
         else
@@ -60,7 +64,8 @@ static status_t keep_readable(const char *folder, struct found *f, uint64_t *n_b
         char *path = file_join(folder, f->paths[i]), *bytes = NULL;
         size_t n = 0;
         status_t status = path ? file_read_all(path, (size_t)1 << 31, &bytes, &n) : STATUS_NO_MEMORY;
-        if (status == STATUS_OK) status = pack_check_image((const uint8_t *)bytes, n, PACK_CHECK_STRUCTURE, &scratch);
+        if (status == STATUS_OK)
+            status = pack_check_image((const uint8_t *)bytes, n, PACK_CHECK_STRUCTURE, &scratch);
         free(bytes);
         free(path);
         if (status == STATUS_OK) {
@@ -79,14 +84,16 @@ static status_t keep_readable(const char *folder, struct found *f, uint64_t *n_b
     return STATUS_OK;
 }
 
-static status_t write_shard(const char *folder, const struct found *f, const uint64_t *n_bytes, const int32_t *labels,
-                            const char *path) {
+static status_t write_shard(const char *folder, const struct found *f, const uint64_t *n_bytes,
+                            const int32_t *labels, const char *path) {
     struct shard_writer *writer;
-    TRY(shard_writer_open(path, &(struct shard_description){.domain = folder,
-                                                            .n_images = f->n,
-                                                            .ids = (const char *const *)f->paths,
-                                                            .labels = labels,
-                                                            .n_bytes = n_bytes}, &writer));
+    TRY(shard_writer_open(path,
+                          &(struct shard_description){.domain = folder,
+                                                      .n_images = f->n,
+                                                      .ids = (const char *const *)f->paths,
+                                                      .labels = labels,
+                                                      .n_bytes = n_bytes},
+                          &writer));
     for (size_t i = 0; i < f->n; i++) {
         char *source = file_join(folder, f->paths[i]), *bytes = NULL;
         size_t n = 0;

@@ -21,7 +21,8 @@ struct peer_plan {
     int64_t n_params;
 };
 
-static status_t arena(const struct peer_plan *p, int32_t batch, enum pass_mode mode, bool recompute, size_t *sum) {
+static status_t arena(const struct peer_plan *p, int32_t batch, enum pass_mode mode, bool recompute,
+                      size_t *sum) {
     const struct pass_options options = {
         .batch = batch, .height = p->image, .width = p->image, .mode = mode, .recompute = recompute};
     size_t n_bytes = 0;
@@ -48,14 +49,16 @@ static status_t describe(const struct settings *settings, const struct placement
     return STATUS_OK;
 }
 
-/* Master weights, the bf16 copy, the copy of the best; gradients; optimiser state, a share of it with ZeRO-1. */
+/* Master weights, the bf16 copy, the copy of the best; gradients; optimiser state, a share of it with ZeRO-1.
+ */
 static status_t print_cotrain(const struct peer_plan *p, FILE *out) {
     const struct cotrain_settings *s = &p->settings->cotrain;
     const double n = (double)p->n_params, copies = p->precision == DTYPE_BF16 ? 10 : 8;
     const size_t state = optimiser_state_bytes(&s->optimizer, p->n_params, s->ema);
     const double share = p->settings->comm.shard_optimizer ? (double)p->n_ranks : 1;
     const int32_t own = largest_share(s->batch.unlabelled, p->n_ranks),
-                  rest = own + largest_share(s->batch.source, p->n_ranks) + largest_share(s->batch.labelled, p->n_ranks);
+                  rest = own + largest_share(s->batch.source, p->n_ranks) +
+                         largest_share(s->batch.labelled, p->n_ranks);
     size_t kept = 0, recomputed = 0;
     TRY(arena(p, own, PASS_TRAIN, false, &kept));
     TRY(arena(p, rest, PASS_TRAIN, false, &kept));
@@ -63,8 +66,8 @@ static status_t print_cotrain(const struct peer_plan *p, FILE *out) {
     TRY(arena(p, rest, PASS_TRAIN, true, &recomputed));
     const bool recompute = p->settings->recompute == RECOMPUTE_BLOCKS;
     const double total = MIB(copies * n + 4 * n + (double)state / share) + MIB(recompute ? recomputed : kept);
-    fprintf(out, "%-16s %-9s %9.1f %9.1f %9.1f %11.1f %11.1f %9.1f\n", p->peer->name, "cotrain", MIB(copies * n), MIB(4 * n),
-            MIB((double)state / share), MIB(kept), MIB(recomputed), total);
+    fprintf(out, "%-16s %-9s %9.1f %9.1f %9.1f %11.1f %11.1f %9.1f\n", p->peer->name, "cotrain",
+            MIB(copies * n), MIB(4 * n), MIB((double)state / share), MIB(kept), MIB(recomputed), total);
     return STATUS_OK;
 }
 
@@ -78,9 +81,10 @@ static status_t print_features(const struct peer_plan *p, FILE *out) {
 }
 
 status_t plan_memory_print(const struct settings *settings, const struct placement *placement, FILE *out) {
-    fprintf(out, "\nMiB a rank (largest share of the batch; without scratch of single operations, images and libraries)\n");
-    fprintf(out, "%-16s %-9s %9s %9s %9s %11s %11s %9s\n", "peer", "stage", "weights", "gradients", "optimiser", "activations",
-            "recomputed", "total");
+    fprintf(out, "\nMiB a rank (largest share of the batch; without scratch of single operations, images and "
+                 "libraries)\n");
+    fprintf(out, "%-16s %-9s %9s %9s %9s %11s %11s %9s\n", "peer", "stage", "weights", "gradients",
+            "optimiser", "activations", "recomputed", "total");
     for (int i = 0; i < placement->n_peers; i++) {
         struct peer_plan p;
         TRY(describe(settings, placement, i, &p));

@@ -6,9 +6,9 @@
 
 #include <stdio.h>
 
-/* A line a peer and stage: weights, gradients, optimiser and activations of the rank with the largest share of the batch,
- * in MiB; activations with and without recomputation. Without the operations' scratch, the loader and libraries. Not
- * collective. */
+/* A line a peer and stage: weights, gradients, optimiser and activations of the rank with the largest share
+ * of the batch, in MiB; activations with and without recomputation. Without the operations' scratch, the
+ * loader and libraries. Not collective. */
 status_t plan_memory_print(const struct settings *settings, const struct placement *placement, FILE *out);
 
 #endif

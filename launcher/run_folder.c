@@ -7,9 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Lines "  key: value" of these keys, and everything below these top-level blocks, may change between two starts. */
-static const char *const free_blocks[] = {"log", "comm", "checkpoint", "device", "stages", "cuda", "run", "variant", "recompute", "evaluate"};
-static const char *const free_keys[] = {"workers", "read_ahead", "cache_mb", "verify", "ranks", "folder", "batch_size"};
+/* Lines "  key: value" of these keys, and everything below these top-level blocks, may change between two
+ * starts. */
+static const char *const free_blocks[] = {"log",  "comm", "checkpoint", "device",    "stages",
+                                          "cuda", "run",  "variant",    "recompute", "evaluate"};
+static const char *const free_keys[] = {"workers", "read_ahead", "cache_mb",  "verify",
+                                        "ranks",   "folder",     "batch_size"};
 
 struct line {
     int indent;
@@ -40,7 +43,8 @@ static char *essence(const char *text) {
         const struct line line = parse_line(p, n);
         if (n > 0 && line.indent == 0 && p[0] != '#')
             skipping = among(line.key, free_blocks, sizeof free_blocks / sizeof *free_blocks);
-        if (n > 0 && p[0] != '#' && !skipping && !among(line.key, free_keys, sizeof free_keys / sizeof *free_keys)) {
+        if (n > 0 && p[0] != '#' && !skipping &&
+            !among(line.key, free_keys, sizeof free_keys / sizeof *free_keys)) {
             memcpy(end, p, n);
             end += n;
             *end++ = '\n';
@@ -59,7 +63,8 @@ static status_t compare(const char *path, const char *before, const char *now) {
     if (*p == *q) goto done;
     while (p > a && p[-1] != '\n') p--, q--;
     CHECK_TO(done, false, STATUS_BAD_CONFIG,
-             "%s is of a run with another configuration: it has '%.*s' where this start has '%.*s'; give this run another "
+             "%s is of a run with another configuration: it has '%.*s' where this start has '%.*s'; give "
+             "this run another "
              "directory (run=DIR) or go on with the old configuration",
              path, (int)strcspn(p, "\n"), p, (int)strcspn(q, "\n"), q);
 done:

@@ -20,12 +20,14 @@ static status_t check_device(const struct settings *settings) {
 static enum dtype choose_precision(const struct settings *settings) {
     if (settings->precision != PRECISION_BF16) return DTYPE_F32;
     if (!cpu_has_bf16())
-        log_global(LOG_WARNING, "precision bf16: this CPU has no bf16 arithmetic, expect it to be slower than fp32");
+        log_global(LOG_WARNING,
+                   "precision bf16: this CPU has no bf16 arithmetic, expect it to be slower than fp32");
     return DTYPE_BF16;
 }
 
 /* Decoding threads: the cores of this rank but one. */
-static status_t choose_workers(const struct launch_context *context, const struct settings *settings, int32_t *out) {
+static status_t choose_workers(const struct launch_context *context, const struct settings *settings,
+                               int32_t *out) {
     *out = (int32_t)settings->data.workers;
     if (*out > 0) return STATUS_OK;
     struct topology topology;
@@ -35,7 +37,8 @@ static status_t choose_workers(const struct launch_context *context, const struc
     return STATUS_OK;
 }
 
-static status_t open_run(struct run_session *s, const struct settings *settings, volatile sig_atomic_t *stop) {
+static status_t open_run(struct run_session *s, const struct settings *settings,
+                         volatile sig_atomic_t *stop) {
     for (int p = 0; p < settings->n_peers; p++)
         s->members[p] = (struct comm_membership){.name = settings->peers[p].name,
                                                  .ranks = s->placement.group[p],
@@ -127,9 +130,9 @@ status_t run_session_print_results(const struct run_session *s, FILE *out) {
 status_t run_session_settings(const char *run_folder, struct settings *out) {
     char *path = file_join(run_folder, "config.yaml");
     CHECK(path, STATUS_NO_MEMORY, "out of memory for a path");
-    status_t status = file_exists(path)
-                          ? config_read(path, NULL, out)
-                          : FAIL(STATUS_MISSING, "%s is no run's directory: it has no config.yaml", run_folder);
+    status_t status = file_exists(path) ? config_read(path, NULL, out)
+                                        : FAIL(STATUS_MISSING,
+                                               "%s is no run's directory: it has no config.yaml", run_folder);
     free(path);
     if (status != STATUS_OK) return status;
     char *folder = strdup(run_folder); /* the directory may have been moved since */

@@ -18,12 +18,13 @@ struct run_session {
 };
 
 struct run_session_options {
-    bool prepare_folder;          /* make or compare RUN/config.yaml, and print the placement */
-    volatile sig_atomic_t *stop;  /* NULL: none */
+    bool prepare_folder;         /* make or compare RUN/config.yaml, and print the placement */
+    volatile sig_atomic_t *stop; /* NULL: none */
 };
 
-/* Place the peers, open the backend the configuration asks for, open the run. Collective over context->world; settings are
- * borrowed until the session is closed. STATUS_MISSING where a device is asked for that is not there. */
+/* Place the peers, open the backend the configuration asks for, open the run. Collective over context->world;
+ * settings are borrowed until the session is closed. STATUS_MISSING where a device is asked for that is not
+ * there. */
 status_t run_session_open(struct launch_context *context, const struct settings *settings,
                           const struct run_session_options *options, struct run_session *out);
 void run_session_close(struct run_session *session);
@@ -31,7 +32,8 @@ void run_session_close(struct run_session *session);
 /* The final table, on rank 0. */
 status_t run_session_print_results(const struct run_session *session, FILE *out);
 
-/* The settings of the finished or running RUN directory (its config.yaml), with `run` set to that directory. */
+/* The settings of the finished or running RUN directory (its config.yaml), with `run` set to that directory.
+ */
 status_t run_session_settings(const char *run_folder, struct settings *out);
 
 #endif

@@ -14,15 +14,21 @@
 #define CHECKPOINT_FORMAT  "marrs-checkpoint"
 #define CHECKPOINT_VERSION 1
 
-/* ---- copies of weights ------------------------------------------------------------------------------------- */
+/* ---- copies of weights
+ * ------------------------------------------------------------------------------------- */
 
-static size_t params_bytes(const struct net *net) { return (size_t)net_n_elem(net) * sizeof(float); }
-static size_t buffers_bytes(const struct net *net) { return (size_t)net_n_buffer_elem(net) * sizeof(float); }
+static size_t params_bytes(const struct net *net) {
+    return (size_t)net_n_elem(net) * sizeof(float);
+}
+static size_t buffers_bytes(const struct net *net) {
+    return (size_t)net_n_buffer_elem(net) * sizeof(float);
+}
 
 status_t weights_copy_new(struct net *net, struct weights_copy *out) {
     void *params = NULL, *buffers = NULL;
     TRY(net_ops(net)->alloc(net_backend(net), params_bytes(net), &params));
-    const status_t status = net_ops(net)->alloc(net_backend(net), buffers_bytes(net) + sizeof(float), &buffers);
+    const status_t status =
+        net_ops(net)->alloc(net_backend(net), buffers_bytes(net) + sizeof(float), &buffers);
     if (status != STATUS_OK) {
         net_ops(net)->release(net_backend(net), params);
         return status;
@@ -48,7 +54,8 @@ status_t weights_copy_put(struct net *net, const struct weights_copy *copy) {
     return net_refresh_shadow(net);
 }
 
-/* ---- one flat buffer as tensors ---------------------------------------------------------------------------- */
+/* ---- one flat buffer as tensors
+ * ---------------------------------------------------------------------------- */
 
 static void store_shape(const struct net_param *param, uint64_t *shape) {
     for (int32_t i = 0; i < param->n_dims; i++) shape[i] = (uint64_t)param->shape[i];
@@ -94,7 +101,8 @@ static status_t get_flat(const struct store_reader *reader, struct net *net, con
     return STATUS_OK;
 }
 
-/* ---- names of files ---------------------------------------------------------------------------------------- */
+/* ---- names of files
+ * ---------------------------------------------------------------------------------------- */
 
 static char *checkpoint_path(const struct run *run, enum stage stage, int64_t step, const char *name) {
     return run_path(run, "checkpoints", "%s-%08lld-%s.h5", stage_name(stage), (long long)step, name);
@@ -154,9 +162,11 @@ static void remove_old(const struct run *run, enum stage stage, const char *name
     free(steps);
 }
 
-/* ---- writing ----------------------------------------------------------------------------------------------- */
+/* ---- writing
+ * ----------------------------------------------------------------------------------------------- */
 
-static status_t put_numbers(struct store_writer *writer, enum stage stage, int64_t step, const struct checkpoint *c) {
+static status_t put_numbers(struct store_writer *writer, enum stage stage, int64_t step,
+                            const struct checkpoint *c) {
     struct optimiser *optimiser = c->learner->optimiser;
     TRY(store_writer_set_text(writer, "stage", stage_name(stage)));
     TRY(store_writer_set_integer(writer, "step", step));
@@ -165,13 +175,15 @@ static status_t put_numbers(struct store_writer *writer, enum stage stage, int64
     return store_writer_set_number(writer, "best_accuracy", c->best_accuracy);
 }
 
-/* All ranks of the group come here: gathering a sharded state is collective; only the group's rank 0 writes, and its
- * failure is carried to the end so that the others do not hang. */
-static status_t put_everything(struct store_writer *writer, const struct checkpoint *c, float *full, float *host) {
+/* All ranks of the group come here: gathering a sharded state is collective; only the group's rank 0 writes,
+ * and its failure is carried to the end so that the others do not hang. */
+static status_t put_everything(struct store_writer *writer, const struct checkpoint *c, float *full,
+                               float *host) {
     const bool writes = comm_rank(c->group) == 0;
     status_t status = STATUS_OK;
     if (writes) status = put_flat(writer, c->net, "param", false, net_params(c->net), host);
-    if (writes && status == STATUS_OK) status = put_flat(writer, c->net, "buffer", true, net_buffers(c->net), host);
+    if (writes && status == STATUS_OK)
+        status = put_flat(writer, c->net, "buffer", true, net_buffers(c->net), host);
     for (int32_t s = 0; s < optimiser_n_states(c->learner->optimiser); s++) {
         char prefix[64];
         TRY(learner_gather_state(c->learner, s, full));
@@ -183,8 +195,8 @@ static status_t put_everything(struct store_writer *writer, const struct checkpo
     return put_flat(writer, c->net, "best/buffer", true, c->best->buffers, host);
 }
 
-static status_t write_file(struct run *run, enum stage stage, int64_t step, const struct checkpoint *c, float *full,
-                           float *host) {
+static status_t write_file(struct run *run, enum stage stage, int64_t step, const struct checkpoint *c,
+                           float *full, float *host) {
     const bool writes = comm_rank(c->group) == 0;
     struct store_writer *writer = NULL;
     status_t status = STATUS_OK;
@@ -215,8 +227,8 @@ static status_t write_one(struct run *run, enum stage stage, int64_t step, const
     return status;
 }
 
-status_t checkpoint_write(struct run *run, enum stage stage, int64_t step, const struct checkpoint *checkpoints, int32_t n,
-                          bool *written) {
+status_t checkpoint_write(struct run *run, enum stage stage, int64_t step,
+                          const struct checkpoint *checkpoints, int32_t n, bool *written) {
     bool failed = false, any;
     for (int32_t i = 0; i < n; i++) {
         if (!checkpoints[i].group) continue;
@@ -224,7 +236,8 @@ status_t checkpoint_write(struct run *run, enum stage stage, int64_t step, const
         if (status == STATUS_OK) continue;
         const bool disk = status == STATUS_IO || status == STATUS_CANT_CREATE;
         if (!disk || run->settings->checkpoint.on_full == ON_FULL_STOP) return status;
-        log_local(LOG_WARNING, "no checkpoint at step %lld, the one before it stays: %s", (long long)step, status_message());
+        log_local(LOG_WARNING, "no checkpoint at step %lld, the one before it stays: %s", (long long)step,
+                  status_message());
         failed = true;
     }
     TRY(comm_any(run->world, failed, &any));
@@ -239,13 +252,15 @@ status_t checkpoint_write(struct run *run, enum stage stage, int64_t step, const
     return STATUS_OK;
 }
 
-/* ---- resuming ---------------------------------------------------------------------------------------------- */
+/* ---- resuming
+ * ---------------------------------------------------------------------------------------------- */
 
 static status_t check_kind(const struct store_reader *reader, enum stage stage, int64_t step) {
     const char *text = store_reader_text(reader, "stage");
     int64_t number = -1;
     CHECK(strcmp(store_reader_format(reader), CHECKPOINT_FORMAT) == 0 && text &&
-              strcmp(text, stage_name(stage)) == 0 && store_reader_integer(reader, "step", &number) && number == step,
+              strcmp(text, stage_name(stage)) == 0 && store_reader_integer(reader, "step", &number) &&
+              number == step,
           STATUS_BAD_DATA, "%s is not the checkpoint its name says", store_reader_path(reader));
     return STATUS_OK;
 }
@@ -279,10 +294,11 @@ static status_t read_numbers(const struct store_reader *reader, struct numbers *
 }
 
 /* One flat buffer from the file on the group's rank 0, then to all of the group. */
-static status_t spread(const struct store_reader *reader, const struct checkpoint *c, const char *prefix, bool buffers,
-                       float *flat, float *host) {
+static status_t spread(const struct store_reader *reader, const struct checkpoint *c, const char *prefix,
+                       bool buffers, float *flat, float *host) {
     if (reader) TRY(get_flat(reader, c->net, prefix, buffers, flat, host));
-    return comm_broadcast(c->group, 0, flat, buffers ? net_n_buffer_elem(c->net) : net_n_elem(c->net), COMM_F32);
+    return comm_broadcast(c->group, 0, flat, buffers ? net_n_buffer_elem(c->net) : net_n_elem(c->net),
+                          COMM_F32);
 }
 
 static status_t fill(const struct store_reader *reader, struct checkpoint *c, float *full, float *host) {
@@ -332,8 +348,8 @@ done:
 }
 
 /* Is every name's file of this step whole? Each group's rank 0 looks at its own. */
-static status_t all_whole(struct run *run, enum stage stage, int64_t step, const struct checkpoint *c, int32_t n,
-                          bool *whole) {
+static status_t all_whole(struct run *run, enum stage stage, int64_t step, const struct checkpoint *c,
+                          int32_t n, bool *whole) {
     bool damaged = false, any;
     for (int32_t i = 0; i < n; i++) {
         if (!c[i].group || comm_rank(c[i].group) != 0) continue;
@@ -360,7 +376,8 @@ static status_t candidate(struct run *run, enum stage stage, const char *name, s
     return comm_broadcast(comm_host_side(run->world), 0, step, 1, COMM_I64);
 }
 
-status_t checkpoint_find(struct run *run, enum stage stage, const struct checkpoint *checkpoints, int32_t n, int64_t *step) {
+status_t checkpoint_find(struct run *run, enum stage stage, const struct checkpoint *checkpoints, int32_t n,
+                         int64_t *step) {
     for (size_t i = 0;; i++) {
         bool whole = false;
         TRY(candidate(run, stage, checkpoints[0].name, i, step));
@@ -372,7 +389,8 @@ status_t checkpoint_find(struct run *run, enum stage stage, const struct checkpo
     return STATUS_OK;
 }
 
-status_t checkpoint_load(struct run *run, enum stage stage, int64_t step, struct checkpoint *checkpoints, int32_t n) {
+status_t checkpoint_load(struct run *run, enum stage stage, int64_t step, struct checkpoint *checkpoints,
+                         int32_t n) {
     for (int32_t c = 0; c < n; c++)
         if (checkpoints[c].group) TRY(read_file(run, stage, step, &checkpoints[c]));
     return STATUS_OK;

@@ -1,4 +1,5 @@
-/* Stage `cotrain`: supervised warm-up, then co-training with the exchange at every step (METHOD.md section 4). */
+/* Stage `cotrain`: supervised warm-up, then co-training with the exchange at every step (METHOD.md section
+ * 4). */
 #include "comm/exchange.h"
 #include "common/clock.h"
 #include "common/file.h"
@@ -18,7 +19,7 @@
 
 /* One peer of this rank. */
 struct member {
-    int32_t index;              /* of the peer */
+    int32_t index; /* of the peer */
     struct run_peer *peer;
     struct net *net;
     struct predictor *predictor;
@@ -26,7 +27,7 @@ struct member {
     struct weights_copy best, spare; /* spare: only with an average of the weights */
     int64_t best_step;
     double best_accuracy;
-    int64_t first_part;         /* of its parts in a loader batch */
+    int64_t first_part; /* of its parts in a loader batch */
 };
 
 struct cotrain {
@@ -38,24 +39,27 @@ struct cotrain {
     struct exchange_request *exchange;
     struct loader *loader;
     bool warmup;
-    int64_t n_steps;            /* of warm-up and co-training together */
+    int64_t n_steps; /* of warm-up and co-training together */
     struct progress progress;
     struct report_context context;
     struct step_report report, reduced; /* this rank's; under way or done */
     struct comm_request *pending;
-    int64_t pending_step;       /* -1: none */
-    double pending_tau;         /* its threshold: the next step's may be another */
+    int64_t pending_step; /* -1: none */
+    double pending_tau;   /* its threshold: the next step's may be another */
     bool stop;
 };
 
-/* ---- loading ----------------------------------------------------------------------------------------------- */
+/* ---- loading
+ * ----------------------------------------------------------------------------------------------- */
 
 static int64_t n_global(const struct cotrain *c, enum step_input input) {
     const struct batch_settings *b = &c->settings->batch;
     return input == INPUT_SOURCE ? b->source : input == INPUT_LABELLED ? b->labelled : b->unlabelled;
 }
 
-static int32_t n_inputs(const struct cotrain *c) { return c->warmup ? 2 : N_INPUTS; }
+static int32_t n_inputs(const struct cotrain *c) {
+    return c->warmup ? 2 : N_INPUTS;
+}
 
 static void describe_parts(struct cotrain *c, struct loader_part *parts, int *n_parts) {
     *n_parts = 0;
@@ -63,13 +67,13 @@ static void describe_parts(struct cotrain *c, struct loader_part *parts, int *n_
         struct member *member = &c->members[m];
         member->first_part = *n_parts;
         for (int32_t i = 0; i < n_inputs(c); i++)
-            parts[(*n_parts)++] = (struct loader_part){
-                .stream = i == INPUT_STRONG ? INPUT_UNLABELLED : i,
-                .view = i == INPUT_STRONG ? member->peer->strong : member->peer->view,
-                .peer = i == INPUT_STRONG ? 255 : (uint8_t)member->index,
-                .view_id = i == INPUT_STRONG,
-                .part = comm_rank(member->peer->group),
-                .n_parts = comm_size(member->peer->group)};
+            parts[(*n_parts)++] =
+                (struct loader_part){.stream = i == INPUT_STRONG ? INPUT_UNLABELLED : i,
+                                     .view = i == INPUT_STRONG ? member->peer->strong : member->peer->view,
+                                     .peer = i == INPUT_STRONG ? 255 : (uint8_t)member->index,
+                                     .view_id = i == INPUT_STRONG,
+                                     .part = comm_rank(member->peer->group),
+                                     .n_parts = comm_size(member->peer->group)};
     }
 }
 
@@ -85,24 +89,26 @@ static status_t open_loader(struct cotrain *c, int64_t first_step, int64_t end_s
     struct loader_part parts[SETTINGS_MAX_PEERS * N_INPUTS];
     int n_parts;
     describe_parts(c, parts, &n_parts);
-    return loader_open(&(struct loader_config){.streams = streams,
-                                               .n_streams = c->warmup ? 2 : 3,
-                                               .parts = parts,
-                                               .n_parts = n_parts,
-                                               .seed = (uint64_t)c->run->settings->seed,
-                                               .stage = STAGE_COTRAIN,
-                                               .first_step = first_step * c->settings->accumulate,
-                                               .end_step = end_step * c->settings->accumulate,
-                                               .fixed_view_step = -1,
-                                               .type = c->run->precision == DTYPE_BF16 ? LOADER_BF16 : LOADER_F32,
-                                               .n_threads = c->run->n_workers,
-                                               .n_ahead = (int)c->run->settings->data.read_ahead,
-                                               .verify = c->run->settings->data.verify},
-                       &c->loader);
+    return loader_open(
+        &(struct loader_config){.streams = streams,
+                                .n_streams = c->warmup ? 2 : 3,
+                                .parts = parts,
+                                .n_parts = n_parts,
+                                .seed = (uint64_t)c->run->settings->seed,
+                                .stage = STAGE_COTRAIN,
+                                .first_step = first_step * c->settings->accumulate,
+                                .end_step = end_step * c->settings->accumulate,
+                                .fixed_view_step = -1,
+                                .type = c->run->precision == DTYPE_BF16 ? LOADER_BF16 : LOADER_F32,
+                                .n_threads = c->run->n_workers,
+                                .n_ahead = (int)c->run->settings->data.read_ahead,
+                                .verify = c->run->settings->data.verify},
+        &c->loader);
 }
 
 static status_t copy_batch(struct cotrain *c, struct member *member, const struct loader_batch *batch) {
-    const size_t side = (size_t)member->peer->image, row_bytes = side * side * 3 * dtype_bytes(c->run->precision);
+    const size_t side = (size_t)member->peer->image,
+                 row_bytes = side * side * 3 * dtype_bytes(c->run->precision);
     for (int32_t i = 0; i < n_inputs(c); i++) {
         const struct loader_output *in = &batch->parts[member->first_part + i];
         if (in->n == 0) continue;
@@ -113,7 +119,8 @@ static status_t copy_batch(struct cotrain *c, struct member *member, const struc
     return STATUS_OK;
 }
 
-/* ---- one step ---------------------------------------------------------------------------------------------- */
+/* ---- one step
+ * ---------------------------------------------------------------------------------------------- */
 
 static double rate(const struct cotrain *c, int64_t step) {
     const struct cotrain_settings *s = c->settings;
@@ -126,14 +133,13 @@ static struct cotrain_step describe_step(const struct cotrain *c, const struct m
     const struct cotrain_settings *s = c->settings;
     const int64_t warm = s->warmup.steps;
     const float share = 1.0f / (float)s->accumulate;
-    struct cotrain_step out = {
-        .smoothing = (float)s->smoothing,
-        .tau = c->warmup ? 0 : (float)settings_tau(&s->tau, step - warm, s->steps),
-        .tau_source = (float)s->tau_source,
-        .rng = {.seed = (uint64_t)c->run->settings->seed,
-                .stage = STAGE_COTRAIN,
-                .peer = (uint8_t)member->index,
-                .step = (uint32_t)batch->step}};
+    struct cotrain_step out = {.smoothing = (float)s->smoothing,
+                               .tau = c->warmup ? 0 : (float)settings_tau(&s->tau, step - warm, s->steps),
+                               .tau_source = (float)s->tau_source,
+                               .rng = {.seed = (uint64_t)c->run->settings->seed,
+                                       .stage = STAGE_COTRAIN,
+                                       .peer = (uint8_t)member->index,
+                                       .step = (uint32_t)batch->step}};
     for (int t = 0; t < LOSS_N_TERMS; t++) out.weight[t] = (float)c->context.weight[t] * share;
     for (int32_t i = 0; i < n_inputs(c); i++) out.host_items[i] = batch->parts[member->first_part + i].images;
     return out;
@@ -166,7 +172,8 @@ static status_t end_exchange(struct cotrain *c, double *wait_s, int64_t *n_bytes
     for (int32_t m = 0; m < c->n_members; m++) { /* the ablation: a peer takes its own labels */
         struct cotrain_loss_buffers *b = &c->members[m].step.buffers;
         const size_t n_bytes_own = (size_t)b->n[INPUT_UNLABELLED] * sizeof(struct pseudo_label);
-        for (int32_t q = 0; q < b->n_others; q++) TRY(c->run->ops->copy(c->run->be, b->receive[q], b->send, n_bytes_own));
+        for (int32_t q = 0; q < b->n_others; q++)
+            TRY(c->run->ops->copy(c->run->be, b->receive[q], b->send, n_bytes_own));
     }
     return STATUS_OK;
 }
@@ -203,7 +210,8 @@ done:
     return status;
 }
 
-static status_t update(struct cotrain *c, struct member *member, int64_t step, const struct step_times *times) {
+static status_t update(struct cotrain *c, struct member *member, int64_t step,
+                       const struct step_times *times) {
     const double lr = rate(c, step);
     struct optimiser_outcome outcome;
     TRY(cotrain_update(&member->step, lr, &outcome));
@@ -220,16 +228,18 @@ static status_t update(struct cotrain *c, struct member *member, int64_t step, c
         r->skipped = outcome.skipped;
     }
     if (outcome.skipped && comm_rank(member->peer->group) == 0)
-        log_local(LOG_WARNING, "step %lld: the gradient of peer %s is not finite, the step is skipped", (long long)step,
-                  member->peer->settings->name);
+        log_local(LOG_WARNING, "step %lld: the gradient of peer %s is not finite, the step is skipped",
+                  (long long)step, member->peer->settings->name);
     CHECK(outcome.n_skipped_in_a_row <= c->settings->max_skipped, STATUS_DIVERGED,
-          "peer %s: %lld steps in a row had gradients with NaN or Inf (up to step %lld); a lower learning rate or a "
+          "peer %s: %lld steps in a row had gradients with NaN or Inf (up to step %lld); a lower learning "
+          "rate or a "
           "longer ramp may help, fp32 tells whether bf16 is the cause",
           member->peer->settings->name, (long long)outcome.n_skipped_in_a_row, (long long)step);
     return STATUS_OK;
 }
 
-/* ---- figures of the step before ------------------------------------------------------------------------------ */
+/* ---- figures of the step before
+ * ------------------------------------------------------------------------------ */
 
 static status_t finish_report(struct cotrain *c) {
     if (c->pending_step < 0) return STATUS_OK;
@@ -254,9 +264,11 @@ static status_t begin_report(struct cotrain *c, int64_t step, double step_s) {
     c->report.stop = c->run->stop && *c->run->stop;
     c->reduced = c->report;
     c->pending_step = step;
-    c->pending_tau = c->warmup ? 0 : settings_tau(&c->settings->tau, step - c->settings->warmup.steps, c->settings->steps);
-    return comm_all_reduce_begin(comm_host_side(c->run->world), &c->reduced, (int64_t)(sizeof c->reduced / sizeof(double)),
-                                 COMM_F64, COMM_SUM, &c->pending);
+    c->pending_tau =
+        c->warmup ? 0 : settings_tau(&c->settings->tau, step - c->settings->warmup.steps, c->settings->steps);
+    return comm_all_reduce_begin(comm_host_side(c->run->world), &c->reduced,
+                                 (int64_t)(sizeof c->reduced / sizeof(double)), COMM_F64, COMM_SUM,
+                                 &c->pending);
 }
 
 static status_t one_step(struct cotrain *c, int64_t step) {
@@ -268,32 +280,38 @@ static status_t one_step(struct cotrain *c, int64_t step) {
     return begin_report(c, step, clock_now_s() - times.start_s);
 }
 
-/* ---- evaluation and selection --------------------------------------------------------------------------------- */
+/* ---- evaluation and selection
+ * --------------------------------------------------------------------------------- */
 
 /* Put the averaged weights in place of the net's, keeping those in member->spare. */
 static status_t use_average(struct member *member) {
     struct optimiser *optimiser = member->step.learner.optimiser;
     if (!optimiser_ema(optimiser)) return STATUS_OK;
     TRY(weights_copy_take(member->net, &member->spare));
-    TRY(learner_gather_state(&member->step.learner, optimiser_n_states(optimiser) - 1, net_params(member->net)));
+    TRY(learner_gather_state(&member->step.learner, optimiser_n_states(optimiser) - 1,
+                             net_params(member->net)));
     return net_refresh_shadow(member->net);
 }
 
 static status_t use_own(struct member *member) {
-    return optimiser_ema(member->step.learner.optimiser) ? weights_copy_put(member->net, &member->spare) : STATUS_OK;
+    return optimiser_ema(member->step.learner.optimiser) ? weights_copy_put(member->net, &member->spare)
+                                                         : STATUS_OK;
 }
 
 static status_t select_weights(struct cotrain *c, struct member *member, int64_t step, double *accuracies) {
     const struct split *validation = &c->run->data.validation;
-    float *probabilities = memory_zeroed(validation->n * (size_t)c->run->data.n_classes, sizeof *probabilities);
+    float *probabilities =
+        memory_zeroed(validation->n * (size_t)c->run->data.n_classes, sizeof *probabilities);
     CHECK(probabilities, STATUS_NO_MEMORY, "out of memory for the validation predictions");
     status_t status = use_average(member);
     if (status == STATUS_OK)
-        status = predictor_run(member->predictor, member->peer->group, validation, &member->peer->view, probabilities);
+        status = predictor_run(member->predictor, member->peer->group, validation, &member->peer->view,
+                               probabilities);
     const double per_cent = accuracy(probabilities, validation, c->run->data.n_classes);
     free(probabilities);
     if (status != STATUS_OK) return status;
-    const bool better = c->settings->select == SELECT_LAST || member->best_step < 0 || !(per_cent < member->best_accuracy);
+    const bool better =
+        c->settings->select == SELECT_LAST || member->best_step < 0 || !(per_cent < member->best_accuracy);
     if (better) { /* ties: the later */
         member->best_step = step;
         member->best_accuracy = per_cent;
@@ -319,13 +337,15 @@ static void warn_hopeless(const struct cotrain *c) {
     const double chance = 100.0 / c->run->data.n_classes;
     double best = 0;
     for (int32_t p = 0; p < c->run->n_peers; p++)
-        best = fmax(best, results_get_accuracy(c->run->results, "supervised", c->run->peers[p].settings->name, "validation"));
+        best = fmax(best, results_get_accuracy(c->run->results, "supervised", c->run->peers[p].settings->name,
+                                               "validation"));
     for (int32_t p = 0; p < c->run->n_peers; p++) {
         const char *name = c->run->peers[p].settings->name;
         const double mine = results_get_accuracy(c->run->results, "supervised", name, "validation");
         if (mine < 2 * chance || mine < best - 30)
             log_global(LOG_WARNING,
-                       "peer %s has %.1f %% validation accuracy after the warm-up (best peer %.1f %%, chance %.1f %%): its "
+                       "peer %s has %.1f %% validation accuracy after the warm-up (best peer %.1f %%, chance "
+                       "%.1f %%): its "
                        "pseudo-labels may harm the others; a longer warm-up, other initial weights or "
                        "cotrain.exchange.labels=own can help",
                        name, mine, best, chance);
@@ -340,14 +360,15 @@ static status_t evaluate(struct cotrain *c, const char *phase) {
     TRY(results_save(c->run->results));
     for (int32_t p = 0; c->run->writes && p < c->run->n_peers; p++) {
         const char *name = c->run->peers[p].settings->name;
-        log_global(LOG_INFO, "%s: %s has %.2f %% on validation, %.2f %% on unlabelled target images", phase, name,
-                   results_get_accuracy(c->run->results, phase, name, "validation"),
+        log_global(LOG_INFO, "%s: %s has %.2f %% on validation, %.2f %% on unlabelled target images", phase,
+                   name, results_get_accuracy(c->run->results, phase, name, "validation"),
                    results_get_accuracy(c->run->results, phase, name, "unlabelled"));
     }
     return STATUS_OK;
 }
 
-/* ---- checkpoints ------------------------------------------------------------------------------------------- */
+/* ---- checkpoints
+ * ------------------------------------------------------------------------------------------- */
 
 static void describe_checkpoints(struct cotrain *c, struct checkpoint *out) {
     for (int32_t p = 0; p < c->run->n_peers; p++)
@@ -385,7 +406,8 @@ static status_t load(struct cotrain *c, int64_t n_done) {
     return STATUS_OK;
 }
 
-/* ---- phases ------------------------------------------------------------------------------------------------ */
+/* ---- phases
+ * ------------------------------------------------------------------------------------------------ */
 
 static void close_phase(struct cotrain *c) {
     loader_close(c->loader);
@@ -400,7 +422,8 @@ static status_t open_member(struct cotrain *c, struct member *member) {
                                             .ema = c->settings->ema,
                                             .bucket_bytes = (size_t)(s->comm.bucket_mb * 1048576.0),
                                             .sharded = s->comm.shard_optimizer,
-                                            .first_trained_layer = run_first_trained_layer(member->peer, member->net)};
+                                            .first_trained_layer =
+                                                run_first_trained_layer(member->peer, member->net)};
     struct cotrain_peer_options o = {.warmup = c->warmup,
                                      .n_others = c->run->n_peers > 1 ? c->run->n_peers - 1 : 1,
                                      .height = member->peer->image,
@@ -412,7 +435,8 @@ static status_t open_member(struct cotrain *c, struct member *member) {
     for (int32_t i = 0; i < N_INPUTS; i++) o.n_global[i] = n_global(c, (enum step_input)i);
     if (c->settings->exchange.labels == LABELS_OWN) o.n_others = 1;
     TRY(cotrain_peer_new(member->net, member->peer->group, &o, &member->step));
-    const size_t arena = pass_arena_bytes(member->step.rest) + (member->step.own ? pass_arena_bytes(member->step.own) : 0);
+    const size_t arena =
+        pass_arena_bytes(member->step.rest) + (member->step.own ? pass_arena_bytes(member->step.own) : 0);
     log_global(LOG_INFO, "%s, %s: %.1f MiB of weights and gradients, %.1f MiB of activations on this rank",
                c->warmup ? "warm-up" : "co-training", member->peer->settings->name,
                (double)net_n_bytes(member->net, true) / 1048576, (double)arena / 1048576);
@@ -424,17 +448,18 @@ static status_t open_phase(struct cotrain *c, bool warmup, int64_t first_step) {
     c->warmup = warmup;
     for (int32_t m = 0; m < c->n_members; m++) TRY(open_member(c, &c->members[m]));
     if (!warmup)
-        TRY(exchange_plan_new(c->run->world, c->run->n_peers, c->run->members, s->batch.unlabelled, &c->plan));
-    c->context = (struct report_context){
-        .run = c->run, .loss = &c->members[0].step.loss, .warmup = warmup};
-    const double weights[] = {s->weight.source, s->weight.labelled, s->weight.consistency, s->weight.cotraining,
-                              s->weight.coral};
+        TRY(exchange_plan_new(c->run->world, c->run->n_peers, c->run->members, s->batch.unlabelled,
+                              &c->plan));
+    c->context = (struct report_context){.run = c->run, .loss = &c->members[0].step.loss, .warmup = warmup};
+    const double weights[] = {s->weight.source, s->weight.labelled, s->weight.consistency,
+                              s->weight.cotraining, s->weight.coral};
     for (int t = 0; t < LOSS_N_TERMS; t++) c->context.weight[t] = warmup ? 0 : weights[t];
     if (warmup) {
         c->context.weight[LOSS_SOURCE] = s->warmup.source;
         c->context.weight[LOSS_LABELLED] = s->warmup.labelled;
     }
-    c->context.images = s->accumulate * (s->batch.source + s->batch.labelled + (warmup ? 0 : 2 * s->batch.unlabelled));
+    c->context.images =
+        s->accumulate * (s->batch.source + s->batch.labelled + (warmup ? 0 : 2 * s->batch.unlabelled));
     return open_loader(c, first_step, warmup ? s->warmup.steps : c->n_steps);
 }
 
@@ -453,11 +478,14 @@ static status_t run_steps(struct cotrain *c, int64_t first_step, int64_t end_ste
             TRY(finish_report(c));
             TRY(validate(c, step));
         }
-        if (c->stop || (every > 0 && n_done % every == 0 && n_done < c->n_steps)) TRY(save(c, n_done, &written));
+        if (c->stop || (every > 0 && n_done % every == 0 && n_done < c->n_steps))
+            TRY(save(c, n_done, &written));
         if (c->stop) {
             progress_clear(&c->progress);
-            CHECK(written, STATUS_IO, "stopped after step %lld of cotrain, without a checkpoint of it", (long long)n_done);
-            return FAIL(STATUS_STOPPED, "stopped after step %lld of cotrain, with a checkpoint; run again to go on",
+            CHECK(written, STATUS_IO, "stopped after step %lld of cotrain, without a checkpoint of it",
+                  (long long)n_done);
+            return FAIL(STATUS_STOPPED,
+                        "stopped after step %lld of cotrain, with a checkpoint; run again to go on",
                         (long long)n_done);
         }
     }
@@ -468,7 +496,8 @@ static status_t run_steps(struct cotrain *c, int64_t first_step, int64_t end_ste
 static status_t keep_models(struct cotrain *c) {
     for (int32_t m = 0; m < c->n_members; m++) {
         struct member *member = &c->members[m];
-        if (member->best_step >= 0) TRY(weights_copy_put(member->net, &member->best)); /* else: no step was made */
+        if (member->best_step >= 0)
+            TRY(weights_copy_put(member->net, &member->best)); /* else: no step was made */
         if (comm_rank(member->peer->group) != 0) continue;
         char *path = run_path(c->run, "models", "%s.safetensors", member->peer->settings->name);
         CHECK(path, STATUS_NO_MEMORY, "out of memory for a path");

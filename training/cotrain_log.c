@@ -3,9 +3,12 @@
 #include <math.h>
 #include <stdio.h>
 
-static double ratio(double a, double b) { return b > 0 ? a / b : 0; }
+static double ratio(double a, double b) {
+    return b > 0 ? a / b : 0;
+}
 
-static void report_terms(const struct report_context *c, const char *name, const struct peer_report *r, double *total) {
+static void report_terms(const struct report_context *c, const char *name, const struct peer_report *r,
+                         double *total) {
     double terms[LOSS_N_TERMS];
     const int32_t n_others = c->run->n_peers > 1 ? c->run->n_peers - 1 : 1;
     cotrain_loss_means(c->loss, c->warmup, r->figures.sums, r->figures.kept_source, n_others, terms);
@@ -21,18 +24,20 @@ static void report_terms(const struct report_context *c, const char *name, const
 }
 
 static void report_selection(const struct report_context *c, const char *name, const struct peer_report *r) {
-    const double n_u = (double)c->loss->n_global[INPUT_UNLABELLED], n_s = (double)c->loss->n_global[INPUT_SOURCE];
+    const double n_u = (double)c->loss->n_global[INPUT_UNLABELLED],
+                 n_s = (double)c->loss->n_global[INPUT_SOURCE];
     metrics_number_in(c->run->metrics, name, "kept_fraction", ratio(r->figures.kept, n_u));
     metrics_number_in(c->run->metrics, name, "kept_source_fraction", ratio(r->figures.kept_source, n_s));
 }
 
-/* Mean over the peer's ranks of the part of a step that was no wait: groups differ where the split of ranks is bad. */
+/* Mean over the peer's ranks of the part of a step that was no wait: groups differ where the split of ranks
+ * is bad. */
 static double busy_ms(const struct peer_report *r, double n_ranks) {
     return 1e3 * fmax(0, r->step_s - r->exchange_wait_s - r->reduce_wait_s - r->data_wait_s) / n_ranks;
 }
 
-status_t report_step(const struct report_context *c, int64_t step, const struct step_report *report, char *text,
-                     size_t capacity) {
+status_t report_step(const struct report_context *c, int64_t step, const struct step_report *report,
+                     char *text, size_t capacity) {
     struct run *run = c->run;
     double step_s = 0, exchange_s = 0, reduce_s = 0, data_s = 0, kept = 0, bytes = 0;
     size_t used = 0;
@@ -74,6 +79,7 @@ status_t report_step(const struct report_context *c, int64_t step, const struct 
     metrics_number(run->metrics, "step_ms", 1e3 * step_s);
     metrics_number(run->metrics, "images_per_s", images_per_s);
     if (used < capacity)
-        snprintf(text + used, capacity - used, "%.0f images/s  exchange %.2f ms", images_per_s, 1e3 * exchange_s);
+        snprintf(text + used, capacity - used, "%.0f images/s  exchange %.2f ms", images_per_s,
+                 1e3 * exchange_s);
     return metrics_end(run->metrics);
 }

@@ -70,23 +70,24 @@ void cotrain_loss_buffers_free(const struct ops *ops, struct backend *be, struct
 
 /* One term: the cross-entropy of `input` against `labels`; every row counts scale (times *scale_device). */
 static status_t term(const struct cotrain_loss *loss, enum step_input input, int64_t n, const int32_t *labels,
-                     const uint8_t *mask, float smoothing, float scale, const float *scale_device, bool accumulate,
-                     double *sum) {
-    return loss->ops->cross_entropy(
-        loss->be, &(struct cross_entropy){.n = n,
-                                          .k = loss->n_classes,
-                                          .smoothing = smoothing,
-                                          .logits = loss->logits[input],
-                                          .labels = labels,
-                                          .mask = mask,
-                                          .scale = scale,
-                                          .scale_device = scale_device,
-                                          .dlogits = loss->dlogits[input],
-                                          .dlogits_accumulate = accumulate,
-                                          .loss_sum = sum});
+                     const uint8_t *mask, float smoothing, float scale, const float *scale_device,
+                     bool accumulate, double *sum) {
+    return loss->ops->cross_entropy(loss->be, &(struct cross_entropy){.n = n,
+                                                                      .k = loss->n_classes,
+                                                                      .smoothing = smoothing,
+                                                                      .logits = loss->logits[input],
+                                                                      .labels = labels,
+                                                                      .mask = mask,
+                                                                      .scale = scale,
+                                                                      .scale_device = scale_device,
+                                                                      .dlogits = loss->dlogits[input],
+                                                                      .dlogits_accumulate = accumulate,
+                                                                      .loss_sum = sum});
 }
 
-static float share(float weight, int64_t n) { return n > 0 ? weight / (float)n : 0.0f; }
+static float share(float weight, int64_t n) {
+    return n > 0 ? weight / (float)n : 0.0f;
+}
 
 static status_t labelled_term(const struct cotrain_loss *loss, struct cotrain_loss_buffers *b) {
     return term(loss, INPUT_LABELLED, b->n[INPUT_LABELLED], loss->labels[1], NULL, loss->smoothing,
@@ -97,7 +98,8 @@ static status_t labelled_term(const struct cotrain_loss *loss, struct cotrain_lo
 status_t cotrain_loss_warmup(const struct cotrain_loss *loss, struct cotrain_loss_buffers *b) {
     TRY(loss->ops->fill_zero(loss->be, b->sums, LOSS_N_TERMS * sizeof(double)));
     TRY(term(loss, INPUT_SOURCE, b->n[INPUT_SOURCE], loss->labels[0], NULL, loss->smoothing,
-             share(loss->weight[LOSS_SOURCE], loss->n_global[INPUT_SOURCE]), NULL, false, &b->sums[LOSS_SOURCE]));
+             share(loss->weight[LOSS_SOURCE], loss->n_global[INPUT_SOURCE]), NULL, false,
+             &b->sums[LOSS_SOURCE]));
     return labelled_term(loss, b);
 }
 
@@ -126,8 +128,8 @@ static status_t source_term(const struct cotrain_loss *loss, struct cotrain_loss
     TRY(loss->ops->mask_sum(loss->be, b->source_mask, n, b->kept_source));
     if (loss->reduce) TRY(loss->reduce(loss->reduce_context, b->kept_source, 1));
     TRY(loss->ops->mean_scale(loss->be, loss->weight[LOSS_SOURCE], b->kept_source, b->source_scale));
-    return term(loss, INPUT_SOURCE, n, loss->labels[0], b->source_mask, loss->smoothing, 1.0f, b->source_scale, false,
-                &b->sums[LOSS_SOURCE]);
+    return term(loss, INPUT_SOURCE, n, loss->labels[0], b->source_mask, loss->smoothing, 1.0f,
+                b->source_scale, false, &b->sums[LOSS_SOURCE]);
 }
 
 status_t cotrain_loss_terms(const struct cotrain_loss *loss, struct cotrain_loss_buffers *b) {
@@ -135,8 +137,8 @@ status_t cotrain_loss_terms(const struct cotrain_loss *loss, struct cotrain_loss
     TRY(loss->ops->fill_zero(loss->be, b->sums, LOSS_N_TERMS * sizeof(double)));
     TRY(source_term(loss, b));
     TRY(labelled_term(loss, b));
-    TRY(term(loss, INPUT_STRONG, n, b->label, b->mask, 0.0f, share(loss->weight[LOSS_CONSISTENCY], n_global), NULL,
-             false, &b->sums[LOSS_CONSISTENCY]));
+    TRY(term(loss, INPUT_STRONG, n, b->label, b->mask, 0.0f, share(loss->weight[LOSS_CONSISTENCY], n_global),
+             NULL, false, &b->sums[LOSS_CONSISTENCY]));
     const int32_t n_others = b->n_others;
     if (n_others == 0) /* no other peer: no co-training term */
         return loss->ops->fill_zero(loss->be, loss->dlogits[INPUT_UNLABELLED],
@@ -144,12 +146,15 @@ status_t cotrain_loss_terms(const struct cotrain_loss *loss, struct cotrain_loss
     for (int32_t q = 0; q < n_others; q++) {
         TRY(loss->ops->pseudo_unpack(loss->be, b->receive[q], n, loss->tau, b->other_label, b->other_mask));
         TRY(term(loss, INPUT_UNLABELLED, n, b->other_label, b->other_mask, 0.0f,
-                 share(loss->weight[LOSS_COTRAINING], n_global * n_others), NULL, q > 0, &b->sums[LOSS_COTRAINING]));
+                 share(loss->weight[LOSS_COTRAINING], n_global * n_others), NULL, q > 0,
+                 &b->sums[LOSS_COTRAINING]));
     }
     return STATUS_OK;
 }
 
-static double mean(double sum, double n) { return n > 0 ? sum / n : 0; }
+static double mean(double sum, double n) {
+    return n > 0 ? sum / n : 0;
+}
 
 void cotrain_loss_means(const struct cotrain_loss *loss, bool warmup, const double *sums, double kept_source,
                         int32_t n_others, double terms[LOSS_N_TERMS]) {

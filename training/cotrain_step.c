@@ -4,21 +4,31 @@
 
 #include <string.h>
 
-static const struct ops *ops_of(const struct cotrain_peer *p) { return net_ops(p->net); }
-static struct backend *backend_of(const struct cotrain_peer *p) { return net_backend(p->net); }
+static const struct ops *ops_of(const struct cotrain_peer *p) {
+    return net_ops(p->net);
+}
+static struct backend *backend_of(const struct cotrain_peer *p) {
+    return net_backend(p->net);
+}
 
-int64_t cotrain_n_local(const struct cotrain_peer *p, enum step_input input) { return interval_length(p->rows[input]); }
+int64_t cotrain_n_local(const struct cotrain_peer *p, enum step_input input) {
+    return interval_length(p->rows[input]);
+}
 
 static int64_t n_rest(const struct cotrain_peer *p) {
-    return cotrain_n_local(p, INPUT_SOURCE) + cotrain_n_local(p, INPUT_LABELLED) + cotrain_n_local(p, INPUT_STRONG);
+    return cotrain_n_local(p, INPUT_SOURCE) + cotrain_n_local(p, INPUT_LABELLED) +
+           cotrain_n_local(p, INPUT_STRONG);
 }
 
 /* First row of an input inside its pass. */
 static int64_t first_row(const struct cotrain_peer *p, enum step_input input) {
     switch (input) {
-    case INPUT_LABELLED: return cotrain_n_local(p, INPUT_SOURCE);
-    case INPUT_STRONG: return cotrain_n_local(p, INPUT_SOURCE) + cotrain_n_local(p, INPUT_LABELLED);
-    default: return 0;
+    case INPUT_LABELLED:
+        return cotrain_n_local(p, INPUT_SOURCE);
+    case INPUT_STRONG:
+        return cotrain_n_local(p, INPUT_SOURCE) + cotrain_n_local(p, INPUT_LABELLED);
+    default:
+        return 0;
     }
 }
 
@@ -36,7 +46,8 @@ void *cotrain_input(struct cotrain_peer *p, enum step_input input) {
 status_t cotrain_set_labels(struct cotrain_peer *p, enum step_input input, const int32_t *host_labels) {
     const int64_t n = cotrain_n_local(p, input);
     if (n == 0) return STATUS_OK;
-    return ops_of(p)->copy_in(backend_of(p), p->labels + first_row(p, input), host_labels, (size_t)n * sizeof(int32_t));
+    return ops_of(p)->copy_in(backend_of(p), p->labels + first_row(p, input), host_labels,
+                              (size_t)n * sizeof(int32_t));
 }
 
 static status_t make_passes(struct cotrain_peer *p) {
@@ -94,8 +105,8 @@ status_t cotrain_peer_new(struct net *net, struct comm *group, const struct cotr
     TRY_TO(fail, make_host_memory(&p));
     TRY_TO(fail, make_passes(&p));
     TRY_TO(fail, learner_new(net, group, options->learner, &p.learner));
-    TRY_TO(fail, cotrain_loss_buffers_new(ops_of(&p), backend_of(&p), n, options->warmup ? 0 : options->n_others,
-                                          &p.buffers));
+    TRY_TO(fail, cotrain_loss_buffers_new(ops_of(&p), backend_of(&p), n,
+                                          options->warmup ? 0 : options->n_others, &p.buffers));
     void *labels;
     TRY_TO(fail, ops_of(&p)->alloc(backend_of(&p), (size_t)(n_labels + 1) * sizeof(int32_t), &labels));
     p.labels = labels;
@@ -145,7 +156,8 @@ status_t cotrain_forward_rest(struct cotrain_peer *p, const struct cotrain_step 
     const bool given = step->host_items[INPUT_SOURCE] != NULL;
     for (enum step_input i = 0; given && i < N_INPUTS; i++)
         if (i != INPUT_UNLABELLED && cotrain_n_local(p, i) > 0)
-            memcpy(p->items + first_row(p, i), step->host_items[i], (size_t)cotrain_n_local(p, i) * sizeof *p->items);
+            memcpy(p->items + first_row(p, i), step->host_items[i],
+                   (size_t)cotrain_n_local(p, i) * sizeof *p->items);
     const struct forward_options o = {
         .update_statistics = true, .rng = step->rng, .host_items = given ? p->items : NULL};
     return pass_forward(p->rest, &o);
@@ -161,7 +173,8 @@ static status_t add_deep_coral(struct cotrain_peer *p, const struct cotrain_step
                              .target = pass_features(p->own),
                              .dsource = pass_dfeatures(p->rest),
                              .dtarget = pass_dfeatures(p->own),
-                             .n_source_global = p->options.n_global[INPUT_SOURCE] + p->options.n_global[INPUT_LABELLED],
+                             .n_source_global =
+                                 p->options.n_global[INPUT_SOURCE] + p->options.n_global[INPUT_LABELLED],
                              .n_target_global = p->options.n_global[INPUT_UNLABELLED],
                              .weight = step->weight[LOSS_CORAL],
                              .reduce = alone ? NULL : group_sum_f64,
@@ -186,8 +199,8 @@ status_t cotrain_update(struct cotrain_peer *p, double lr, struct optimiser_outc
     return learner_update(&p->learner, lr, outcome);
 }
 
-static void count_agreement(const int32_t *label, const uint8_t *mask, const struct pseudo_label *other, float tau,
-                            int64_t n, struct cotrain_figures *f) {
+static void count_agreement(const int32_t *label, const uint8_t *mask, const struct pseudo_label *other,
+                            float tau, int64_t n, struct cotrain_figures *f) {
     for (int64_t i = 0; i < n; i++) {
         const bool same = label[i] == other[i].label, other_kept = other[i].confidence > tau;
         f->agree += same;

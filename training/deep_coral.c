@@ -30,8 +30,8 @@ void deep_coral_buffers_free(const struct ops *ops, struct backend *be, struct d
 }
 
 /* difference = alpha X^T X + beta difference */
-static status_t add_covariance(const struct deep_coral *a, const float *x, int64_t n, int64_t d, float alpha, float beta,
-                               float *difference) {
+static status_t add_covariance(const struct deep_coral *a, const float *x, int64_t n, int64_t d, float alpha,
+                               float beta, float *difference) {
     return a->ops->gemm(a->be, &(struct gemm){.dtype = DTYPE_F32,
                                               .transpose_a = true,
                                               .m = d,
@@ -74,7 +74,8 @@ status_t deep_coral(const struct deep_coral *a, struct deep_coral_buffers *b) {
     if (a->reduce) TRY(a->reduce(a->reduce_context, b->sums, 2 * (1 + d)));
     TRY(ops->centre(a->be, a->source, n_s, d, b->sums, b->x_source));
     TRY(ops->centre(a->be, a->target, n_t, d, b->sums + 1 + d, b->x_target));
-    const float per_s = 1.0f / (float)(a->n_source_global - 1), per_t = 1.0f / (float)(a->n_target_global - 1);
+    const float per_s = 1.0f / (float)(a->n_source_global - 1),
+                per_t = 1.0f / (float)(a->n_target_global - 1);
     TRY(add_covariance(a, b->x_source, n_s, d, per_s, 0.0f, b->difference));
     TRY(add_covariance(a, b->x_target, n_t, d, -per_t, 1.0f, b->difference));
     if (a->reduce_f32) TRY(a->reduce_f32(a->reduce_context, b->difference, d * d));

@@ -19,8 +19,8 @@
 /* What a step reports; doubles only: the struct is the message of one all-reduce. */
 struct distil_report {
     double sums[DISTIL_N_INPUTS], kept;
-    double gradient_norm, skipped;                     /* of rank 0 */
-    double data_wait_s, reduce_wait_s, step_s;         /* summed over ranks */
+    double gradient_norm, skipped;             /* of rank 0 */
+    double data_wait_s, reduce_wait_s, step_s; /* summed over ranks */
     double stop;
 };
 
@@ -57,12 +57,16 @@ static status_t open_net(struct distil *d) {
 
 static const struct split *split_of(const struct distil *d, int input) {
     const struct run_data *data = &d->run->data;
-    return input == DISTIL_SOURCE ? &data->source : input == DISTIL_LABELLED ? &data->labelled : &data->unlabelled;
+    return input == DISTIL_SOURCE     ? &data->source
+           : input == DISTIL_LABELLED ? &data->labelled
+                                      : &data->unlabelled;
 }
 
 static int64_t batch_of(const struct distil *d, int input) {
     const struct batch_settings *b = &d->settings->batch;
-    const int64_t wanted = input == DISTIL_SOURCE ? b->source : input == DISTIL_LABELLED ? b->labelled : b->unlabelled;
+    const int64_t wanted = input == DISTIL_SOURCE     ? b->source
+                           : input == DISTIL_LABELLED ? b->labelled
+                                                      : b->unlabelled;
     const int64_t n = (int64_t)split_of(d, input)->n; /* a small set gives batches of its own size */
     return wanted < n ? wanted : n;
 }
@@ -76,7 +80,8 @@ static status_t open_student(struct distil *d) {
                                        .height = d->shape.train_view.size,
                                        .width = d->shape.train_view.size,
                                        .recompute = s->recompute == RECOMPUTE_BLOCKS,
-                                       .weight = {(float)d->settings->weight_source, (float)d->settings->weight_labelled,
+                                       .weight = {(float)d->settings->weight_source,
+                                                  (float)d->settings->weight_labelled,
                                                   (float)d->settings->weight_unlabelled},
                                        .temperature = (float)d->settings->temperature,
                                        .learner = &learner};
@@ -86,7 +91,8 @@ static status_t open_student(struct distil *d) {
     d->kept = memory_zeroed(n_u, 1);
     d->labels = memory_zeroed(n_u, sizeof *d->labels);
     if (d->teachers.soft) d->soft = memory_zeroed(n_u * (size_t)d->run->data.n_classes, sizeof *d->soft);
-    CHECK(d->kept && d->labels && (!d->teachers.soft || d->soft), STATUS_NO_MEMORY, "out of memory for the student's batch");
+    CHECK(d->kept && d->labels && (!d->teachers.soft || d->soft), STATUS_NO_MEMORY,
+          "out of memory for the student's batch");
     return STATUS_OK;
 }
 
@@ -104,20 +110,21 @@ static status_t open_loader(struct distil *d, int64_t first_step) {
                                         .part = comm_rank(d->run->world),
                                         .n_parts = comm_size(d->run->world)};
     }
-    return loader_open(&(struct loader_config){.streams = streams,
-                                               .n_streams = DISTIL_N_INPUTS,
-                                               .parts = parts,
-                                               .n_parts = DISTIL_N_INPUTS,
-                                               .seed = (uint64_t)d->run->settings->seed,
-                                               .stage = STAGE_DISTIL,
-                                               .first_step = first_step,
-                                               .end_step = d->settings->steps,
-                                               .fixed_view_step = -1,
-                                               .type = d->run->precision == DTYPE_BF16 ? LOADER_BF16 : LOADER_F32,
-                                               .n_threads = d->run->n_workers,
-                                               .n_ahead = (int)d->run->settings->data.read_ahead,
-                                               .verify = d->run->settings->data.verify},
-                       &d->loader);
+    return loader_open(
+        &(struct loader_config){.streams = streams,
+                                .n_streams = DISTIL_N_INPUTS,
+                                .parts = parts,
+                                .n_parts = DISTIL_N_INPUTS,
+                                .seed = (uint64_t)d->run->settings->seed,
+                                .stage = STAGE_DISTIL,
+                                .first_step = first_step,
+                                .end_step = d->settings->steps,
+                                .fixed_view_step = -1,
+                                .type = d->run->precision == DTYPE_BF16 ? LOADER_BF16 : LOADER_F32,
+                                .n_threads = d->run->n_workers,
+                                .n_ahead = (int)d->run->settings->data.read_ahead,
+                                .verify = d->run->settings->data.verify},
+        &d->loader);
 }
 
 /* What the teachers say of the unlabelled rows at hand. */
@@ -135,7 +142,8 @@ static status_t teach(struct distil *d, const struct loader_output *in) {
 }
 
 static status_t copy_batch(struct distil *d, const struct loader_batch *batch) {
-    const size_t side = (size_t)d->shape.train_view.size, row_bytes = side * side * 3 * dtype_bytes(d->run->precision);
+    const size_t side = (size_t)d->shape.train_view.size,
+                 row_bytes = side * side * 3 * dtype_bytes(d->run->precision);
     for (int i = 0; i < DISTIL_N_INPUTS; i++) {
         const struct loader_output *in = &batch->parts[i];
         if (in->n == 0) continue;
@@ -153,7 +161,8 @@ static status_t report_step(struct distil *d, int64_t step, const struct distil_
     struct run *run = d->run;
     const double n_ranks = comm_size(run->world), n_u = (double)batch_of(d, DISTIL_UNLABELLED);
     const double images = (double)(batch_of(d, DISTIL_SOURCE) + batch_of(d, DISTIL_LABELLED)) + n_u;
-    const double weights[] = {d->settings->weight_source, d->settings->weight_labelled, d->settings->weight_unlabelled};
+    const double weights[] = {d->settings->weight_source, d->settings->weight_labelled,
+                              d->settings->weight_unlabelled};
     static const char *const names[] = {"source", "labelled", "unlabelled"};
     double terms[DISTIL_N_INPUTS], total = 0;
     distil_means(&d->student, r->sums, r->kept, terms);
@@ -171,9 +180,11 @@ static status_t report_step(struct distil *d, int64_t step, const struct distil_
     metrics_number(run->metrics, "images_per_s", images_per_s);
     TRY(metrics_end(run->metrics));
     char text[160];
-    snprintf(text, sizeof text, "loss %.3f  kept %.0f%%  %.0f images/s", total, 100 * r->kept / fmax(n_u, 1), images_per_s);
+    snprintf(text, sizeof text, "loss %.3f  kept %.0f%%  %.0f images/s", total, 100 * r->kept / fmax(n_u, 1),
+             images_per_s);
     const bool last = step + 1 == d->settings->steps;
-    if (progress_due(&d->progress, last)) progress_show(&d->progress, "distillation", step + 1, d->settings->steps, text);
+    if (progress_due(&d->progress, last))
+        progress_show(&d->progress, "distillation", step + 1, d->settings->steps, text);
     return STATUS_OK;
 }
 
@@ -188,26 +199,32 @@ static status_t one_step(struct distil *d, int64_t step, struct distil_report *r
     status_t status = copy_batch(d, batch);
     loader_release(d->loader, batch);
     if (status != STATUS_OK) return status;
-    const struct rng_key rng = {.seed = (uint64_t)d->run->settings->seed, .stage = STAGE_DISTIL, .peer = 255, .step = (uint32_t)step};
+    const struct rng_key rng = {
+        .seed = (uint64_t)d->run->settings->seed, .stage = STAGE_DISTIL, .peer = 255, .step = (uint32_t)step};
     TRY(distil_forward_backward(&d->student, rng));
-    TRY(distil_update(&d->student, schedule_rate(&d->settings->schedule, d->settings->optimizer.lr, step, d->settings->steps),
-                      &outcome));
+    TRY(distil_update(
+        &d->student,
+        schedule_rate(&d->settings->schedule, d->settings->optimizer.lr, step, d->settings->steps),
+        &outcome));
     TRY(distil_figures(&d->student, report->sums, &report->kept));
     if (d->run->writes) {
         report->gradient_norm = outcome.gradient_norm;
         report->skipped = outcome.skipped;
         if (outcome.skipped)
-            log_global(LOG_WARNING, "step %lld: the student's gradient is not finite, the step is skipped", (long long)step);
+            log_global(LOG_WARNING, "step %lld: the student's gradient is not finite, the step is skipped",
+                       (long long)step);
     }
     CHECK(outcome.n_skipped_in_a_row <= d->settings->max_skipped, STATUS_DIVERGED,
-          "student: %lld steps in a row had gradients with NaN or Inf (up to step %lld); a lower distil.optimizer.lr may help",
+          "student: %lld steps in a row had gradients with NaN or Inf (up to step %lld); a lower "
+          "distil.optimizer.lr may help",
           (long long)outcome.n_skipped_in_a_row, (long long)step);
     report->reduce_wait_s = d->student.learner.stats.wait_s;
     report->step_s = clock_now_s() - start_s;
     return STATUS_OK;
 }
 
-/* ---- validation, checkpoints --------------------------------------------------------------------------------- */
+/* ---- validation, checkpoints
+ * --------------------------------------------------------------------------------- */
 
 static status_t predict(struct distil *d, const struct split *split, float **probabilities) {
     *probabilities = memory_zeroed(split->n * (size_t)d->run->data.n_classes, sizeof **probabilities);
@@ -222,7 +239,8 @@ static status_t validate(struct distil *d, int64_t step) {
         status == STATUS_OK ? accuracy(probabilities, &d->run->data.validation, d->run->data.n_classes) : NAN;
     free(probabilities);
     TRY(status);
-    if (d->settings->select == SELECT_LAST || d->best_step < 0 || per_cent > d->best_accuracy) { /* ties: the earlier */
+    if (d->settings->select == SELECT_LAST || d->best_step < 0 ||
+        per_cent > d->best_accuracy) { /* ties: the earlier */
         d->best_step = step;
         d->best_accuracy = per_cent;
         TRY(weights_copy_take(d->net, &d->best));
@@ -267,8 +285,8 @@ static status_t run_steps(struct distil *d, int64_t first_step) {
     for (int64_t step = first_step; step < n_steps; step++) {
         struct distil_report report;
         TRY(one_step(d, step, &report));
-        TRY(comm_all_reduce(comm_host_side(d->run->world), &report, (int64_t)(sizeof report / sizeof(double)), COMM_F64,
-                            COMM_SUM));
+        TRY(comm_all_reduce(comm_host_side(d->run->world), &report, (int64_t)(sizeof report / sizeof(double)),
+                            COMM_F64, COMM_SUM));
         if (d->run->writes) TRY(report_step(d, step, &report));
         if (validation_due(d, step)) TRY(validate(d, step));
         const bool stop = report.stop > 0;
@@ -279,8 +297,10 @@ static status_t run_steps(struct distil *d, int64_t first_step) {
         }
         if (stop) {
             progress_clear(&d->progress);
-            CHECK(written, STATUS_IO, "stopped after step %lld of distil, without a checkpoint of it", (long long)step + 1);
-            return FAIL(STATUS_STOPPED, "stopped after step %lld of distil, with a checkpoint; run again to go on",
+            CHECK(written, STATUS_IO, "stopped after step %lld of distil, without a checkpoint of it",
+                  (long long)step + 1);
+            return FAIL(STATUS_STOPPED,
+                        "stopped after step %lld of distil, with a checkpoint; run again to go on",
                         (long long)step + 1);
         }
     }
@@ -291,7 +311,8 @@ static status_t note_split(struct distil *d, const struct split *split) {
     float *probabilities;
     struct run *run = d->run;
     status_t status = predict(d, split, &probabilities);
-    if (status == STATUS_OK && run->writes) status = note_model_probabilities(run, split, "student", "student", probabilities);
+    if (status == STATUS_OK && run->writes)
+        status = note_model_probabilities(run, split, "student", "student", probabilities);
     free(probabilities);
     return status;
 }
@@ -317,7 +338,8 @@ static status_t open_all(struct distil *d) {
     TRY(teachers_open(d->run, d->settings->tau, d->settings->temperature, &d->teachers));
     size_t kept = 0;
     for (size_t i = 0; i < d->teachers.n; i++) kept += d->teachers.kept[i];
-    log_global(LOG_INFO, "the teachers agree and are sure on %zu of %zu unlabelled images", kept, d->teachers.n);
+    log_global(LOG_INFO, "the teachers agree and are sure on %zu of %zu unlabelled images", kept,
+               d->teachers.n);
     TRY(open_net(d));
     TRY(open_student(d));
     TRY(predictor_new(d->run, d->net, d->shape.eval_view.size, &d->predictor));

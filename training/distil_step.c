@@ -4,9 +4,15 @@
 
 #include <string.h>
 
-static const struct ops *ops_of(const struct distil_student *s) { return net_ops(s->net); }
-static struct backend *backend_of(const struct distil_student *s) { return net_backend(s->net); }
-static int64_t n_classes(const struct distil_student *s) { return net_spec(s->net)->n_classes; }
+static const struct ops *ops_of(const struct distil_student *s) {
+    return net_ops(s->net);
+}
+static struct backend *backend_of(const struct distil_student *s) {
+    return net_backend(s->net);
+}
+static int64_t n_classes(const struct distil_student *s) {
+    return net_spec(s->net)->n_classes;
+}
 
 int64_t distil_n_local(const struct distil_student *s, enum distil_input input) {
     return interval_length(s->rows[input]);
@@ -18,7 +24,9 @@ static int64_t n_supervised(const struct distil_student *s) {
 
 /* First row of an input among all local rows; within its pass. */
 static int64_t first_row(const struct distil_student *s, enum distil_input input) {
-    return input == DISTIL_SOURCE ? 0 : input == DISTIL_LABELLED ? distil_n_local(s, DISTIL_SOURCE) : n_supervised(s);
+    return input == DISTIL_SOURCE     ? 0
+           : input == DISTIL_LABELLED ? distil_n_local(s, DISTIL_SOURCE)
+                                      : n_supervised(s);
 }
 
 static struct pass *pass_of(const struct distil_student *s, enum distil_input input) {
@@ -58,12 +66,13 @@ static status_t make_passes(struct distil_student *s) {
 
 static status_t make_memory(struct distil_student *s) {
     const size_t n_u = (size_t)distil_n_local(s, DISTIL_UNLABELLED), n = (size_t)n_supervised(s) + n_u;
-    const size_t sizes[] = {memory_round_up(3 * sizeof(double)),
-                            memory_round_up(sizeof(double)),
-                            memory_round_up(sizeof(float)),
-                            memory_round_up(n * sizeof(int32_t)),
-                            memory_round_up(n_u),
-                            memory_round_up(s->options.temperature > 0 ? n_u * (size_t)n_classes(s) * sizeof(float) : 0)};
+    const size_t sizes[] = {
+        memory_round_up(3 * sizeof(double)),
+        memory_round_up(sizeof(double)),
+        memory_round_up(sizeof(float)),
+        memory_round_up(n * sizeof(int32_t)),
+        memory_round_up(n_u),
+        memory_round_up(s->options.temperature > 0 ? n_u * (size_t)n_classes(s) * sizeof(float) : 0)};
     size_t total = 0;
     for (size_t i = 0; i < ARRAY_LENGTH(sizes); i++) total += sizes[i];
     s->items = memory_zeroed(n, sizeof *s->items);
@@ -118,7 +127,8 @@ status_t distil_set_kept(struct distil_student *s, const uint8_t *kept, const fl
     const size_t n = (size_t)distil_n_local(s, DISTIL_UNLABELLED);
     if (n == 0) return STATUS_OK;
     if (s->teacher)
-        TRY(ops_of(s)->copy_in(backend_of(s), s->teacher, teacher, n * (size_t)n_classes(s) * sizeof *teacher));
+        TRY(ops_of(s)->copy_in(backend_of(s), s->teacher, teacher,
+                               n * (size_t)n_classes(s) * sizeof *teacher));
     return ops_of(s)->copy_in(backend_of(s), s->kept, kept, n);
 }
 
@@ -197,7 +207,9 @@ status_t distil_figures(struct distil_student *s, double sums[DISTIL_N_INPUTS], 
     return STATUS_OK;
 }
 
-void distil_means(const struct distil_student *s, const double *sums, double kept, double terms[DISTIL_N_INPUTS]) {
-    const double n[] = {(double)s->options.n_global[DISTIL_SOURCE], (double)s->options.n_global[DISTIL_LABELLED], kept};
+void distil_means(const struct distil_student *s, const double *sums, double kept,
+                  double terms[DISTIL_N_INPUTS]) {
+    const double n[] = {(double)s->options.n_global[DISTIL_SOURCE],
+                        (double)s->options.n_global[DISTIL_LABELLED], kept};
     for (int i = 0; i < DISTIL_N_INPUTS; i++) terms[i] = n[i] > 0 ? sums[i] / n[i] : 0;
 }

@@ -1,11 +1,12 @@
 /* One step of the distillation on one rank (METHOD.md section 5), whoever brings the batch.
  *
- * Batch norm `paper`: two forwards a step, hence two batches of statistics and two updates of the running ones, in this
- * order: source and labelled together, then only the kept unlabelled rows (the others are in the tensors, so that shapes
- * stay fixed, but take no part). `joint`: one forward over source, labelled and all unlabelled rows.
+ * Batch norm `paper`: two forwards a step, hence two batches of statistics and two updates of the running
+ * ones, in this order: source and labelled together, then only the kept unlabelled rows (the others are in
+ * the tensors, so that shapes stay fixed, but take no part). `joint`: one forward over source, labelled and
+ * all unlabelled rows.
  *
- * Loss: w_s CE(source) + w_t CE(labelled) + w_u CE(kept rows), each a mean over its own rows of the global batch; no
- * row kept: 0. With a temperature the kept rows' term is soft-target distillation instead.
+ * Loss: w_s CE(source) + w_t CE(labelled) + w_u CE(kept rows), each a mean over its own rows of the global
+ * batch; no row kept: 0. With a temperature the kept rows' term is soft-target distillation instead.
  *
  * Collective over the group. */
 #ifndef TRAINING_DISTIL_STEP_H
@@ -27,19 +28,19 @@ struct distil_student_options {
 
 struct distil_student {
     struct distil_student_options options;
-    struct net *net;      /* borrowed */
-    struct comm *group;   /* borrowed: all ranks */
+    struct net *net;    /* borrowed */
+    struct comm *group; /* borrowed: all ranks */
     struct interval rows[DISTIL_N_INPUTS];
     struct pass *first, *second; /* paper: labelled part, unlabelled part; joint: first only */
     struct learner learner;
-    int32_t *labels;      /* backend: source, labelled, unlabelled rows */
-    uint8_t *kept;        /* backend (N_u) */
-    float *teacher;       /* backend (N_u,K) with a temperature */
-    double *kept_sum;     /* (1) of the group */
-    float *kept_scale;    /* (1) */
-    double *sums;         /* (3) raw sums of this rank */
+    int32_t *labels;   /* backend: source, labelled, unlabelled rows */
+    uint8_t *kept;     /* backend (N_u) */
+    float *teacher;    /* backend (N_u,K) with a temperature */
+    double *kept_sum;  /* (1) of the group */
+    float *kept_scale; /* (1) */
+    double *sums;      /* (3) raw sums of this rank */
     void *block;
-    uint32_t *items;      /* host: image numbers of all local rows */
+    uint32_t *items; /* host: image numbers of all local rows */
 };
 
 status_t distil_student_new(struct net *net, struct comm *group, const struct distil_student_options *options,
@@ -67,6 +68,7 @@ const float *distil_logits(const struct distil_student *student, enum distil_inp
 status_t distil_figures(struct distil_student *student, double sums[DISTIL_N_INPUTS], double *kept);
 
 /* Unweighted terms from sums over the group. */
-void distil_means(const struct distil_student *student, const double *sums, double kept, double terms[DISTIL_N_INPUTS]);
+void distil_means(const struct distil_student *student, const double *sums, double kept,
+                  double terms[DISTIL_N_INPUTS]);
 
 #endif

@@ -45,11 +45,12 @@ static status_t note_without_validation(struct run *run, const char *phase, cons
     return STATUS_OK;
 }
 
-status_t note_model_probabilities(struct run *run, const struct split *split, const char *phase, const char *model,
-                                  const float *probabilities) {
+status_t note_model_probabilities(struct run *run, const struct split *split, const char *phase,
+                                  const char *model, const float *probabilities) {
     const char *list = split == &run->data.unlabelled ? "unlabelled" : "validation";
     TRY(note(run, split, phase, model, list, probabilities));
-    return split == &run->data.unlabelled ? note_without_validation(run, phase, model, probabilities) : STATUS_OK;
+    return split == &run->data.unlabelled ? note_without_validation(run, phase, model, probabilities)
+                                          : STATUS_OK;
 }
 
 status_t note_probabilities(struct run *run, const struct split *split, const char *phase, const float *all) {

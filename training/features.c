@@ -18,7 +18,8 @@
 
 #define FEATURES_FORMAT "marrs-features"
 
-/* ---- which file -------------------------------------------------------------------------------------------- */
+/* ---- which file
+ * -------------------------------------------------------------------------------------------- */
 
 struct feature_file {
     const struct run_peer *peer;
@@ -29,7 +30,9 @@ struct feature_file {
     char *path; /* owned */
 };
 
-static uint64_t mix(uint64_t hash, const void *bytes, size_t n_bytes) { return XXH3_64bits_withSeed(bytes, n_bytes, hash); }
+static uint64_t mix(uint64_t hash, const void *bytes, size_t n_bytes) {
+    return XXH3_64bits_withSeed(bytes, n_bytes, hash);
+}
 
 /* The images by id and checksum: what a domain is, whatever its shards are called. */
 static uint64_t hash_images(const struct shard_set *set) {
@@ -58,12 +61,22 @@ static status_t make_key(const struct run *run, struct feature_file *f) {
     uint64_t weights = (uint64_t)run->settings->seed; /* drawn weights: the seed is what they are */
     if (s->weights[0]) TRY(weights_file_hash(s->weights, &weights));
     uint64_t hash = hash_images(f->set);
-    const int64_t numbers[] = {(int64_t)weights,   spec->family,   spec->n_stages, spec->stem,     spec->kernel,
-                               spec->patch,        spec->embed,    spec->window,   f->peer->image, f->spec.kind,
-                               f->spec.size,       f->spec.n * (f->view == FEATURE_STRONG),
+    const int64_t numbers[] = {(int64_t)weights,
+                               spec->family,
+                               spec->n_stages,
+                               spec->stem,
+                               spec->kernel,
+                               spec->patch,
+                               spec->embed,
+                               spec->window,
+                               f->peer->image,
+                               f->spec.kind,
+                               f->spec.size,
+                               f->spec.n * (f->view == FEATURE_STRONG),
                                f->spec.m * (f->view == FEATURE_STRONG),
                                f->spec.cutout_size * (f->view == FEATURE_STRONG),
-                               f->view == FEATURE_STRONG ? run->settings->seed : 0, feature_precision(run)};
+                               f->view == FEATURE_STRONG ? run->settings->seed : 0,
+                               feature_precision(run)};
     hash = mix(hash, numbers, sizeof numbers);
     hash = mix(hash, spec->depths, sizeof spec->depths);
     hash = mix(hash, spec->dims, sizeof spec->dims);
@@ -73,16 +86,19 @@ static status_t make_key(const struct run *run, struct feature_file *f) {
 }
 
 static char *features_folder(const struct run *run) {
-    return run->settings->features.folder[0] ? strdup(run->settings->features.folder) : run_path(run, "", "features");
+    return run->settings->features.folder[0] ? strdup(run->settings->features.folder)
+                                             : run_path(run, "", "features");
 }
 
 static status_t describe_file(const struct run *run, const struct run_peer *peer, const struct shard_set *set,
                               enum feature_view view, struct feature_file *out) {
-    struct feature_file f = {.peer = peer, .set = set, .view = view, .spec = view == FEATURE_OWN ? peer->view : peer->strong};
+    struct feature_file f = {
+        .peer = peer, .set = set, .view = view, .spec = view == FEATURE_OWN ? peer->view : peer->strong};
     TRY(make_key(run, &f));
     char *folder = features_folder(run);
-    if (!folder || asprintf(&f.path, "%s/%s-%s-%s-%016" PRIx64 ".h5", folder, peer->settings->name,
-                            shard_domain(shard_set_shard(set, 0)), view == FEATURE_OWN ? "own" : "strong", f.key) < 0)
+    if (!folder ||
+        asprintf(&f.path, "%s/%s-%s-%s-%016" PRIx64 ".h5", folder, peer->settings->name,
+                 shard_domain(shard_set_shard(set, 0)), view == FEATURE_OWN ? "own" : "strong", f.key) < 0)
         f.path = NULL;
     free(folder);
     CHECK(f.path, STATUS_NO_MEMORY, "out of memory for a path");
@@ -93,12 +109,13 @@ static status_t describe_file(const struct run *run, const struct run_peer *peer
 status_t features_width(const struct run_peer *peer, int64_t *d) {
     const struct model_spec *s = &peer->spec;
     *d = s->family == MODEL_CONVNEXT ? s->dims[s->n_stages - 1] : (int64_t)s->embed << (s->n_stages - 1);
-    CHECK(s->family != MODEL_MOBILENETV2, STATUS_BAD_CONFIG, "peers.%s: a frozen MobileNet-V2 peer is not known to the method",
-          peer->settings->name);
+    CHECK(s->family != MODEL_MOBILENETV2, STATUS_BAD_CONFIG,
+          "peers.%s: a frozen MobileNet-V2 peer is not known to the method", peer->settings->name);
     return STATUS_OK;
 }
 
-/* ---- the work: pieces of files, shared out over all ranks by cost -------------------------------------------- */
+/* ---- the work: pieces of files, shared out over all ranks by cost
+ * -------------------------------------------- */
 
 /* The files of a run: each peer's own view of both domains and the strong view of the target. */
 enum { FILES_A_PEER = 3 };
@@ -107,9 +124,9 @@ struct work {
     struct run *run;
     struct feature_file files[SETTINGS_MAX_PEERS * FILES_A_PEER];
     int32_t n_files;
-    int64_t piece;               /* rows of a piece */
+    int64_t piece; /* rows of a piece */
     struct progress progress;
-    int64_t n_done, n_all;       /* images, of this rank */
+    int64_t n_done, n_all; /* images, of this rank */
 };
 
 static status_t list_files(struct work *w) {
@@ -146,7 +163,8 @@ static bool piece_is_done(const struct feature_file *f, int64_t first, int64_t n
     return done;
 }
 
-static status_t write_piece(const struct feature_file *f, int64_t first, int64_t n, int64_t d, const float *rows) {
+static status_t write_piece(const struct feature_file *f, int64_t first, int64_t n, int64_t d,
+                            const float *rows) {
     char *path = piece_path(f, first);
     CHECK(path, STATUS_NO_MEMORY, "out of memory for a path");
     struct store_writer *writer = NULL;
@@ -192,23 +210,24 @@ fail:
 static status_t show_progress(struct work *w, const struct feature_file *f) {
     if (!progress_due(&w->progress, false)) return STATUS_OK;
     char text[160];
-    snprintf(text, sizeof text, "%s, %s view of %s", f->peer->settings->name, f->view == FEATURE_OWN ? "own" : "strong",
-             shard_domain(shard_set_shard(f->set, 0)));
+    snprintf(text, sizeof text, "%s, %s view of %s", f->peer->settings->name,
+             f->view == FEATURE_OWN ? "own" : "strong", shard_domain(shard_set_shard(f->set, 0)));
     progress_show(&w->progress, "features", w->n_done, w->n_all, text);
     return STATUS_OK;
 }
 
-static status_t infer_batch(const struct run *run, const struct backbone *b, const struct loader_output *in, int64_t d,
-                            float *rows) {
-    const size_t n_bytes = (size_t)in->n * (size_t)in->size * (size_t)in->size * 3 * dtype_bytes(b->precision);
+static status_t infer_batch(const struct run *run, const struct backbone *b, const struct loader_output *in,
+                            int64_t d, float *rows) {
+    const size_t n_bytes =
+        (size_t)in->n * (size_t)in->size * (size_t)in->size * 3 * dtype_bytes(b->precision);
     TRY(run->ops->copy_in(run->be, pass_input(b->pass), in->pixels, n_bytes));
     TRY(pass_forward(b->pass, &(struct forward_options){0}));
     return run->ops->copy_out(run->be, rows, pass_features(b->pass), (size_t)(in->n * d) * sizeof *rows);
 }
 
 /* Rows [rows) of a file through the backbone, piece by piece. */
-static status_t compute_rows(struct work *w, const struct feature_file *f, const struct split *all, struct backbone *b,
-                             struct interval rows, int64_t d) {
+static status_t compute_rows(struct work *w, const struct feature_file *f, const struct split *all,
+                             struct backbone *b, struct interval rows, int64_t d) {
     const struct run *run = w->run;
     const int64_t batch = run->settings->features.batch;
     const struct loader_stream stream = {.split = all,
@@ -216,7 +235,8 @@ static status_t compute_rows(struct work *w, const struct feature_file *f, const
                                          .batch = (uint32_t)batch,
                                          .first_row = (size_t)rows.begin,
                                          .end_row = (size_t)rows.end};
-    const struct loader_part part = {.stream = 0, .view = f->spec, .peer = 255, .view_id = 1, .part = 0, .n_parts = 1};
+    const struct loader_part part = {
+        .stream = 0, .view = f->spec, .peer = 255, .view_id = 1, .part = 0, .n_parts = 1};
     const struct loader_config config = {.streams = &stream,
                                          .n_streams = 1,
                                          .parts = &part,
@@ -247,7 +267,8 @@ static status_t compute_rows(struct work *w, const struct feature_file *f, const
         comm_poke(run->world);
         if (run->stop && *run->stop) break;
         if (status == STATUS_OK) status = show_progress(w, f);
-        if (status == STATUS_OK && done == interval_length(rows)) status = write_piece(f, rows.begin, done, d, features);
+        if (status == STATUS_OK && done == interval_length(rows))
+            status = write_piece(f, rows.begin, done, d, features);
     }
 out:
     loader_close(loader);
@@ -256,15 +277,18 @@ out:
 }
 
 /* This rank's rows of one file, in pieces whose borders do not depend on the number of ranks. */
-static status_t compute_share(struct work *w, const struct feature_file *f, struct interval pieces, struct backbone *b) {
+static status_t compute_share(struct work *w, const struct feature_file *f, struct interval pieces,
+                              struct backbone *b) {
     const int64_t n = (int64_t)shard_set_n_images(f->set);
     struct split all;
     int64_t d;
     TRY(features_width(f->peer, &d));
     TRY(split_all(f->set, &all));
     status_t status = STATUS_OK;
-    for (int64_t i = pieces.begin; i < pieces.end && status == STATUS_OK && !(w->run->stop && *w->run->stop); i++) {
-        const struct interval rows = interval_meet((struct interval){i * w->piece, (i + 1) * w->piece}, (struct interval){0, n});
+    for (int64_t i = pieces.begin; i < pieces.end && status == STATUS_OK && !(w->run->stop && *w->run->stop);
+         i++) {
+        const struct interval rows =
+            interval_meet((struct interval){i * w->piece, (i + 1) * w->piece}, (struct interval){0, n});
         if (piece_is_done(f, rows.begin, interval_length(rows), d)) {
             w->n_done += interval_length(rows);
             continue;
@@ -280,11 +304,13 @@ static int64_t n_pieces(const struct work *w, const struct feature_file *f) {
     return ((int64_t)shard_set_n_images(f->set) + w->piece - 1) / w->piece;
 }
 
-/* Rank r of n takes the pieces whose middle lies in its n-th of the total cost, all files in one row: a peer's ranks work
- * on its backbone, and those that would be idle help the other. */
-static struct interval pieces_of(const struct work *w, const double *macs, int32_t file, double total, double before) {
+/* Rank r of n takes the pieces whose middle lies in its n-th of the total cost, all files in one row: a
+ * peer's ranks work on its backbone, and those that would be idle help the other. */
+static struct interval pieces_of(const struct work *w, const double *macs, int32_t file, double total,
+                                 double before) {
     const int rank = comm_rank(w->run->world), n_ranks = comm_size(w->run->world);
-    const double cost = macs[w->files[file].peer->index], lo = total * rank / n_ranks, hi = total * (rank + 1) / n_ranks;
+    const double cost = macs[w->files[file].peer->index], lo = total * rank / n_ranks,
+                 hi = total * (rank + 1) / n_ranks;
     struct interval mine = {.begin = 0, .end = 0};
     bool any = false;
     for (int64_t i = 0; i < n_pieces(w, &w->files[file]); i++) {
@@ -331,9 +357,11 @@ static status_t compute_all(struct work *w, const bool *missing) {
     return status;
 }
 
-/* ---- joining the pieces --------------------------------------------------------------------------------------- */
+/* ---- joining the pieces
+ * --------------------------------------------------------------------------------------- */
 
-static status_t append_piece(struct store_writer *writer, const struct feature_file *f, int64_t first, int64_t n, int64_t d) {
+static status_t append_piece(struct store_writer *writer, const struct feature_file *f, int64_t first,
+                             int64_t n, int64_t d) {
     char *path = piece_path(f, first);
     struct store_reader *reader = NULL;
     const struct store_tensor *tensor;
@@ -420,10 +448,12 @@ status_t features_load(const struct run *run, const struct run_peer *peer, const
     TRY_TO(done, store_reader_require(reader, "features", STORE_F32, 2, shape, &tensor));
     whole = memory_zeroed((size_t)tensor->n_elem, sizeof *whole);
     x = memory_zeroed((size_t)(interval_length(rows) * d), sizeof *x);
-    CHECK_TO(done, whole && x, STATUS_NO_MEMORY, "out of memory for the features of %zu images", (size_t)shape[0]);
+    CHECK_TO(done, whole && x, STATUS_NO_MEMORY, "out of memory for the features of %zu images",
+             (size_t)shape[0]);
     TRY_TO(done, store_reader_read(reader, tensor, whole));
     for (int64_t i = rows.begin; i < rows.end; i++)
-        memcpy(x + (i - rows.begin) * d, whole + (int64_t)(split->index[i] - shard_set_first_index(split->set)) * d,
+        memcpy(x + (i - rows.begin) * d,
+               whole + (int64_t)(split->index[i] - shard_set_first_index(split->set)) * d,
                (size_t)d * sizeof *x);
     *out = x;
     x = NULL;

@@ -14,29 +14,31 @@ struct piece {
 
 struct head {
     struct head_options o;
-    void *rows[HEAD_N_INPUTS];    /* (n_local,d) of precision */
-    int32_t *labels[2];           /* host copies */
-    float *w, *v, *g;             /* (K,d) fp32 */
-    void *w_low;                  /* (K,d) bf16 copy of w; NULL in fp32 */
-    void *a;                      /* (n_a,d) of precision */
+    void *rows[HEAD_N_INPUTS]; /* (n_local,d) of precision */
+    int32_t *labels[2];        /* host copies */
+    float *w, *v, *g;          /* (K,d) fp32 */
+    void *w_low;               /* (K,d) bf16 copy of w; NULL in fp32 */
+    void *a;                   /* (n_a,d) of precision */
     int64_t n_a, capacity;
-    float *z, *dz;                /* (capacity,K) */
-    void *dz_low;                 /* bf16 copy of dz */
-    int32_t *a_labels;            /* (capacity) backend */
-    float *confidence;            /* (most rows of an input) backend */
+    float *z, *dz;     /* (capacity,K) */
+    void *dz_low;      /* bf16 copy of dz */
+    int32_t *a_labels; /* (capacity) backend */
+    float *confidence; /* (most rows of an input) backend */
     int32_t *label;
-    float *probabilities;         /* (most rows,K) backend */
-    double *sums;                 /* (HEAD_N_TERMS) backend */
+    float *probabilities; /* (most rows,K) backend */
+    double *sums;         /* (HEAD_N_TERMS) backend */
     struct piece pieces[HEAD_N_TERMS];
-    float *source_confidence;     /* (n_s) host */
-    uint8_t *source_mask;         /* (n_s) host */
+    float *source_confidence; /* (n_s) host */
+    uint8_t *source_mask;     /* (n_s) host */
     double kept_source;
     int32_t *index, *host_labels; /* (capacity) host */
     int64_t n_steps;              /* since the momentum was fresh */
     struct optimiser_segment segment;
 };
 
-static size_t row_bytes(const struct head_options *o) { return (size_t)o->d * dtype_bytes(o->precision); }
+static size_t row_bytes(const struct head_options *o) {
+    return (size_t)o->d * dtype_bytes(o->precision);
+}
 
 static int64_t most_rows(const struct head_options *o) {
     int64_t most = 1;
@@ -52,13 +54,14 @@ static int64_t all_rows(const struct head_options *o) {
 
 size_t head_n_bytes(const struct head_options *o) {
     const size_t n = (size_t)all_rows(o), k = (size_t)o->n_classes, w = k * (size_t)o->d;
-    return 2 * n * row_bytes(o) + w * 12 + (o->precision == DTYPE_BF16 ? 2 * w + 2 * n * k : 0) + n * k * 8 + n * 4 +
-           (size_t)most_rows(o) * (8 + 4 * k);
+    return 2 * n * row_bytes(o) + w * 12 + (o->precision == DTYPE_BF16 ? 2 * w + 2 * n * k : 0) + n * k * 8 +
+           n * 4 + (size_t)most_rows(o) * (8 + 4 * k);
 }
 
 static status_t allocate(struct head *h) {
     const struct head_options *o = &h->o;
-    const size_t n = (size_t)all_rows(o), k = (size_t)o->n_classes, w = k * (size_t)o->d, most = (size_t)most_rows(o);
+    const size_t n = (size_t)all_rows(o), k = (size_t)o->n_classes, w = k * (size_t)o->d,
+                 most = (size_t)most_rows(o);
     const bool low = o->precision == DTYPE_BF16;
     const struct {
         void *slot;
@@ -140,9 +143,9 @@ status_t head_new(const struct head_options *options, struct head **out) {
 void head_free(struct head *h) {
     if (!h) return;
     const struct head_options *o = &h->o;
-    void *const blocks[] = {h->w,     h->v,        h->g,          h->w_low, h->a,             h->z,    h->dz,
-                            h->dz_low, h->a_labels, h->confidence, h->label, h->probabilities, h->sums, h->rows[0],
-                            h->rows[1], h->rows[2], h->rows[3]};
+    void *const blocks[] = {h->w,    h->v,       h->g,        h->w_low,      h->a,      h->z,
+                            h->dz,   h->dz_low,  h->a_labels, h->confidence, h->label,  h->probabilities,
+                            h->sums, h->rows[0], h->rows[1],  h->rows[2],    h->rows[3]};
     for (size_t i = 0; i < ARRAY_LENGTH(blocks); i++)
         if (blocks[i]) o->ops->release(o->be, blocks[i]);
     free(h->labels[0]);
@@ -154,13 +157,17 @@ void head_free(struct head *h) {
     free(h);
 }
 
-/* ---- weights ------------------------------------------------------------------------------------------------- */
+/* ---- weights
+ * ------------------------------------------------------------------------------------------------- */
 
-static size_t weights_bytes(const struct head *h) { return (size_t)h->segment.n_elem * sizeof(float); }
+static size_t weights_bytes(const struct head *h) {
+    return (size_t)h->segment.n_elem * sizeof(float);
+}
 
 static status_t refresh(struct head *h) {
     const struct head_options *o = &h->o;
-    return h->w_low ? o->ops->cast(o->be, DTYPE_BF16, h->w_low, DTYPE_F32, h->w, h->segment.n_elem) : STATUS_OK;
+    return h->w_low ? o->ops->cast(o->be, DTYPE_BF16, h->w_low, DTYPE_F32, h->w, h->segment.n_elem)
+                    : STATUS_OK;
 }
 
 status_t head_set_weights(struct head *h, const float *weights) {
@@ -183,7 +190,8 @@ status_t head_set_state(struct head *h, const float *momentum, int64_t n_steps) 
     return h->o.ops->copy_in(h->o.be, h->v, momentum, weights_bytes(h));
 }
 
-/* ---- selection ----------------------------------------------------------------------------------------------- */
+/* ---- selection
+ * ----------------------------------------------------------------------------------------------- */
 
 /* Append the rows index[first .. first + n) of an input to A as one piece. */
 static status_t append(struct head *h, enum head_term term, enum head_input input, int64_t n, double scale,
@@ -192,15 +200,16 @@ static status_t append(struct head *h, enum head_term term, enum head_input inpu
     h->pieces[term] =
         (struct piece){.first = h->n_a, .n = n, .scale = (float)scale, .smoothing = (float)smoothing};
     if (n > 0)
-        TRY(o->ops->gather_rows(o->be, (char *)h->a + (size_t)h->n_a * row_bytes(o), h->rows[input], row_bytes(o), n,
-                                h->index + h->n_a));
+        TRY(o->ops->gather_rows(o->be, (char *)h->a + (size_t)h->n_a * row_bytes(o), h->rows[input],
+                                row_bytes(o), n, h->index + h->n_a));
     h->n_a += n;
     return STATUS_OK;
 }
 
 static status_t finish_selection(struct head *h) {
     const struct head_options *o = &h->o;
-    return h->n_a > 0 ? o->ops->copy_in(o->be, h->a_labels, h->host_labels, (size_t)h->n_a * sizeof(int32_t)) : STATUS_OK;
+    return h->n_a > 0 ? o->ops->copy_in(o->be, h->a_labels, h->host_labels, (size_t)h->n_a * sizeof(int32_t))
+                      : STATUS_OK;
 }
 
 /* All rows of source or labelled (mask NULL), or those whose mask is set. */
@@ -224,13 +233,16 @@ static int64_t take_pseudo_labels(struct head *h, const struct pseudo_label *fro
     return n;
 }
 
-static double share(double weight, double n) { return n > 0 ? weight / n : 0; }
+static double share(double weight, double n) {
+    return n > 0 ? weight / n : 0;
+}
 
 status_t head_select_init(struct head *h, double weight_source, double weight_labelled) {
     memset(h->pieces, 0, sizeof h->pieces);
     h->n_a = 0;
     const double n_s = (double)h->o.n_global[HEAD_SOURCE], n_t = (double)h->o.n_global[HEAD_LABELLED];
-    TRY(append(h, HEAD_TERM_SOURCE, HEAD_SOURCE, take_true_labels(h, HEAD_SOURCE, NULL), share(weight_source, n_s), 0));
+    TRY(append(h, HEAD_TERM_SOURCE, HEAD_SOURCE, take_true_labels(h, HEAD_SOURCE, NULL),
+               share(weight_source, n_s), 0));
     TRY(append(h, HEAD_TERM_LABELLED, HEAD_LABELLED, take_true_labels(h, HEAD_LABELLED, NULL),
                share(weight_labelled, n_t), 0));
     return finish_selection(h);
@@ -251,7 +263,8 @@ status_t head_select(struct head *h, const struct head_selection *s) {
     return finish_selection(h);
 }
 
-/* ---- computing ----------------------------------------------------------------------------------------------- */
+/* ---- computing
+ * ----------------------------------------------------------------------------------------------- */
 
 /* z (n,K) = x W^T */
 static status_t logits(struct head *h, const void *x, int64_t n, float *z) {
@@ -274,7 +287,8 @@ static status_t logits(struct head *h, const void *x, int64_t n, float *z) {
 status_t head_label(struct head *h, double tau_source, struct pseudo_label *own) {
     const struct head_options *o = &h->o;
     const int64_t n_u = o->n_local[HEAD_UNLABELLED], n_s = o->n_local[HEAD_SOURCE];
-    struct confidence c = {.n = n_u, .k = o->n_classes, .logits = h->z, .confidence = h->confidence, .label = h->label};
+    struct confidence c = {
+        .n = n_u, .k = o->n_classes, .logits = h->z, .confidence = h->confidence, .label = h->label};
     TRY(logits(h, h->rows[HEAD_UNLABELLED], n_u, h->z));
     TRY(o->ops->confidence(o->be, &c));
     float *confidence = memory_zeroed((size_t)n_u, sizeof *confidence);
@@ -283,7 +297,8 @@ status_t head_label(struct head *h, double tau_source, struct pseudo_label *own)
     CHECK_TO(done, confidence && label, STATUS_NO_MEMORY, "out of memory for pseudo-labels");
     TRY_TO(done, o->ops->copy_out(o->be, confidence, h->confidence, (size_t)n_u * sizeof *confidence));
     TRY_TO(done, o->ops->copy_out(o->be, label, h->label, (size_t)n_u * sizeof *label));
-    for (int64_t i = 0; i < n_u; i++) own[i] = (struct pseudo_label){.label = label[i], .confidence = confidence[i]};
+    for (int64_t i = 0; i < n_u; i++)
+        own[i] = (struct pseudo_label){.label = label[i], .confidence = confidence[i]};
     c.n = n_s;
     TRY_TO(done, logits(h, h->rows[HEAD_SOURCE], n_s, h->z));
     TRY_TO(done, o->ops->confidence(o->be, &c));
@@ -379,14 +394,14 @@ status_t head_step(struct head *h, double *losses) {
 status_t head_predict(struct head *h, const float *rows, int64_t n, float *probabilities) {
     const struct head_options *o = &h->o;
     const int64_t most = most_rows(o);
-    for (int64_t first = 0; first < n; first += most) { /* A is free between selections: use it for the rows */
+    for (int64_t first = 0; first < n;
+         first += most) { /* A is free between selections: use it for the rows */
         const int64_t m = n - first < most ? n - first : most;
         TRY(copy_rows(h, h->a, rows + first * o->d, m));
         TRY(logits(h, h->a, m, h->z));
-        TRY(o->ops->confidence(o->be, &(struct confidence){.n = m,
-                                                           .k = o->n_classes,
-                                                           .logits = h->z,
-                                                           .probabilities = h->probabilities}));
+        TRY(o->ops->confidence(
+            o->be, &(struct confidence){
+                       .n = m, .k = o->n_classes, .logits = h->z, .probabilities = h->probabilities}));
         TRY(o->ops->copy_out(o->be, probabilities + first * o->n_classes, h->probabilities,
                              (size_t)(m * o->n_classes) * sizeof *probabilities));
     }
@@ -394,6 +409,12 @@ status_t head_predict(struct head *h, const float *rows, int64_t n, float *proba
     return STATUS_OK;
 }
 
-const float *head_source_confidence(const struct head *h) { return h->source_confidence; }
-const uint8_t *head_source_mask(const struct head *h) { return h->source_mask; }
-double head_kept_source(const struct head *h) { return h->kept_source; }
+const float *head_source_confidence(const struct head *h) {
+    return h->source_confidence;
+}
+const uint8_t *head_source_mask(const struct head *h) {
+    return h->source_mask;
+}
+double head_kept_source(const struct head *h) {
+    return h->kept_source;
+}

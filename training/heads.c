@@ -1,4 +1,5 @@
-/* Stage `heads`: linear classifiers on frozen features, co-trained (METHOD.md section 2: what the paper runs). */
+/* Stage `heads`: linear classifiers on frozen features, co-trained (METHOD.md section 2: what the paper
+ * runs). */
 #include "comm/exchange.h"
 #include "common/clock.h"
 #include "common/file.h"
@@ -24,14 +25,14 @@ struct member {
     struct run_peer *peer;
     int64_t d;
     struct interval rows[HEAD_N_INPUTS];
-    float *validation;            /* (N_v local,d) as it is judged */
+    float *validation; /* (N_v local,d) as it is judged */
     struct interval validation_rows;
-    float *unlabelled;            /* (N_u local,d) as it is trained on: for the final predictions */
-    float *mean;                  /* (d) taken away from target rows; zeros without CORAL */
-    double mean_norm;             /* of the target rows before normalisation */
+    float *unlabelled; /* (N_u local,d) as it is trained on: for the final predictions */
+    float *mean;       /* (d) taken away from target rows; zeros without CORAL */
+    double mean_norm;  /* of the target rows before normalisation */
     struct head *head;
     struct pseudo_label *own, *other;
-    float *best;                  /* (K,d) */
+    float *best; /* (K,d) */
     double best_accuracy;
     int64_t best_outer;
     double losses[HEAD_N_TERMS], kept; /* of the step shown */
@@ -47,10 +48,13 @@ struct heads {
     double exchange_wait_s;
 };
 
-/* ---- features ------------------------------------------------------------------------------------------------ */
+/* ---- features
+ * ------------------------------------------------------------------------------------------------ */
 
 static const struct split *split_of(const struct run *run, int input) {
-    return input == HEAD_SOURCE ? &run->data.source : input == HEAD_LABELLED ? &run->data.labelled : &run->data.unlabelled;
+    return input == HEAD_SOURCE     ? &run->data.source
+           : input == HEAD_LABELLED ? &run->data.labelled
+                                    : &run->data.unlabelled;
 }
 
 /* CORAL on this rank's rows: source and labelled move, target rows are centred. */
@@ -63,7 +67,8 @@ static status_t apply_coral(struct heads *h, struct member *m, float *x[HEAD_N_I
     memcpy(both, x[HEAD_SOURCE], (size_t)(n_s * d) * sizeof *both);
     memcpy(both + n_s * d, x[HEAD_LABELLED], (size_t)(n_t * d) * sizeof *both);
     status_t status;
-    TRY_TO(done, coral_fit(m->peer->group, h->settings->coral.ridge, d, both, n_s + n_t, x[HEAD_UNLABELLED], n_u, &t));
+    TRY_TO(done, coral_fit(m->peer->group, h->settings->coral.ridge, d, both, n_s + n_t, x[HEAD_UNLABELLED],
+                           n_u, &t));
     TRY_TO(done, coral_apply_source(&t, both, n_s + n_t));
     memcpy(x[HEAD_SOURCE], both, (size_t)(n_s * d) * sizeof *both);
     memcpy(x[HEAD_LABELLED], both + n_s * d, (size_t)(n_t * d) * sizeof *both);
@@ -95,7 +100,8 @@ static status_t load_inputs(struct heads *h, struct member *m, float *x[HEAD_N_I
     for (int i = 0; i < HEAD_N_INPUTS; i++) {
         const struct split *split = split_of(run, i);
         m->rows[i] = interval_part((int64_t)split->n, rank, n_ranks);
-        TRY(features_load(run, m->peer, split, i == HEAD_STRONG ? FEATURE_STRONG : FEATURE_OWN, m->rows[i], m->d, &x[i]));
+        TRY(features_load(run, m->peer, split, i == HEAD_STRONG ? FEATURE_STRONG : FEATURE_OWN, m->rows[i],
+                          m->d, &x[i]));
     }
     const struct split *validation = &run->data.validation;
     m->validation_rows = interval_part((int64_t)validation->n, rank, n_ranks);
@@ -106,19 +112,20 @@ static status_t make_head(struct heads *h, struct member *m, float *x[HEAD_N_INP
     const struct run *run = h->run;
     const struct optimizer_settings *o = &h->settings->optimizer;
     const enum precision_choice choice = h->settings->precision;
-    struct head_options options = {
-        .ops = run->ops,
-        .be = run->be,
-        .group = m->peer->group,
-        .n_classes = run->data.n_classes,
-        .d = m->d,
-        .precision = choice == PRECISION_AUTO ? run->precision : choice == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_F32,
-        .labels = {run->data.source.label + m->rows[HEAD_SOURCE].begin,
-                   run->data.labelled.label + m->rows[HEAD_LABELLED].begin},
-        .lr = o->lr,
-        .momentum = o->momentum,
-        .weight_decay = o->weight_decay,
-        .nesterov = o->nesterov};
+    struct head_options options = {.ops = run->ops,
+                                   .be = run->be,
+                                   .group = m->peer->group,
+                                   .n_classes = run->data.n_classes,
+                                   .d = m->d,
+                                   .precision = choice == PRECISION_AUTO   ? run->precision
+                                                : choice == PRECISION_BF16 ? DTYPE_BF16
+                                                                           : DTYPE_F32,
+                                   .labels = {run->data.source.label + m->rows[HEAD_SOURCE].begin,
+                                              run->data.labelled.label + m->rows[HEAD_LABELLED].begin},
+                                   .lr = o->lr,
+                                   .momentum = o->momentum,
+                                   .weight_decay = o->weight_decay,
+                                   .nesterov = o->nesterov};
     for (int i = 0; i < HEAD_N_INPUTS; i++) {
         options.rows[i] = x[i];
         options.n_local[i] = interval_length(m->rows[i]);
@@ -173,11 +180,12 @@ static status_t draw_weights(struct heads *h, struct member *m) {
     return status;
 }
 
-/* ---- predictions ---------------------------------------------------------------------------------------------- */
+/* ---- predictions
+ * ---------------------------------------------------------------------------------------------- */
 
 /* (n_global,K) on every rank of the group, from each rank's rows. */
-static status_t predict_all(struct heads *h, struct member *m, const float *rows, struct interval mine, int64_t n_global,
-                            float *probabilities) {
+static status_t predict_all(struct heads *h, struct member *m, const float *rows, struct interval mine,
+                            int64_t n_global, float *probabilities) {
     const int64_t k = h->run->data.n_classes;
     const int n_ranks = comm_size(m->peer->group);
     TRY(head_predict(m->head, rows, interval_length(mine), probabilities + mine.begin * k));
@@ -194,7 +202,8 @@ static status_t member_accuracy(struct heads *h, struct member *m, double *per_c
     const struct split *v = &h->run->data.validation;
     float *probabilities = memory_zeroed(v->n * (size_t)h->run->data.n_classes, sizeof *probabilities);
     CHECK(probabilities, STATUS_NO_MEMORY, "out of memory for predictions");
-    const status_t status = predict_all(h, m, m->validation, m->validation_rows, (int64_t)v->n, probabilities);
+    const status_t status =
+        predict_all(h, m, m->validation, m->validation_rows, (int64_t)v->n, probabilities);
     *per_cent = accuracy(probabilities, v, h->run->data.n_classes);
     free(probabilities);
     return status;
@@ -210,8 +219,8 @@ static status_t predict_peers(struct heads *h, bool unlabelled, float *all, size
                         all + (size_t)m->index * n_elem));
     }
     for (int32_t p = 0; p < h->run->n_peers; p++)
-        TRY(comm_broadcast(comm_host_side(h->run->world), h->run->members[p].ranks[0], all + (size_t)p * n_elem,
-                           (int64_t)n_elem, COMM_F32));
+        TRY(comm_broadcast(comm_host_side(h->run->world), h->run->members[p].ranks[0],
+                           all + (size_t)p * n_elem, (int64_t)n_elem, COMM_F32));
     return STATUS_OK;
 }
 
@@ -235,14 +244,15 @@ static status_t evaluate(struct heads *h, const char *phase, bool teach) {
     TRY(results_save(h->run->results));
     for (int32_t p = 0; h->run->writes && p < h->run->n_peers; p++) {
         const char *name = h->run->peers[p].settings->name;
-        log_global(LOG_INFO, "%s: %s has %.2f %% on validation, %.2f %% on unlabelled target images", phase, name,
-                   results_get_accuracy(h->run->results, phase, name, "validation"),
+        log_global(LOG_INFO, "%s: %s has %.2f %% on validation, %.2f %% on unlabelled target images", phase,
+                   name, results_get_accuracy(h->run->results, phase, name, "validation"),
                    results_get_accuracy(h->run->results, phase, name, "unlabelled"));
     }
     return STATUS_OK;
 }
 
-/* ---- training ------------------------------------------------------------------------------------------------- */
+/* ---- training
+ * ------------------------------------------------------------------------------------------------- */
 
 static status_t train_init(struct heads *h) {
     for (int32_t i = 0; i < h->n_members; i++) {
@@ -280,13 +290,15 @@ static status_t select_rows(struct heads *h, double tau) {
     for (int32_t i = 0; i < h->n_members; i++) {
         struct member *m = &h->members[i];
         const struct weight_settings *w = &h->settings->weight;
-        TRY(head_select(m->head, &(struct head_selection){.weight = {w->source, w->labelled, w->consistency, w->cotraining},
-                                                          .smoothing = h->settings->smoothing,
-                                                          .tau = tau,
-                                                          .own = m->own,
-                                                          .other = own ? m->own : m->other}));
+        TRY(head_select(m->head, &(struct head_selection){
+                                     .weight = {w->source, w->labelled, w->consistency, w->cotraining},
+                                     .smoothing = h->settings->smoothing,
+                                     .tau = tau,
+                                     .own = m->own,
+                                     .other = own ? m->own : m->other}));
         m->kept = 0;
-        for (int64_t r = 0; r < interval_length(m->rows[HEAD_UNLABELLED]); r++) m->kept += m->own[r].confidence > (float)tau;
+        for (int64_t r = 0; r < interval_length(m->rows[HEAD_UNLABELLED]); r++)
+            m->kept += m->own[r].confidence > (float)tau;
     }
     return STATUS_OK;
 }
@@ -308,7 +320,8 @@ static status_t report(struct heads *h, int64_t outer, double tau, double second
         r.peers[m->index].kept = m->kept;
         if (comm_rank(m->peer->group) == 0) memcpy(r.peers[m->index].losses, m->losses, sizeof m->losses);
     }
-    TRY(comm_all_reduce(comm_host_side(run->world), &r, (int64_t)(sizeof r / sizeof(double)), COMM_F64, COMM_SUM));
+    TRY(comm_all_reduce(comm_host_side(run->world), &r, (int64_t)(sizeof r / sizeof(double)), COMM_F64,
+                        COMM_SUM));
     *stop = r.stop > 0;
     if (!run->writes) return STATUS_OK;
     metrics_begin(run->metrics, "heads", outer);
@@ -327,7 +340,8 @@ static status_t report(struct heads *h, int64_t outer, double tau, double second
         metrics_number_in(run->metrics, name, "loss", total);
         metrics_number_in(run->metrics, name, "kept_fraction", kept);
         if (used < sizeof text)
-            used += (size_t)snprintf(text + used, sizeof text - used, "%s %.3f kept %.0f%%  ", name, total, 100 * kept);
+            used += (size_t)snprintf(text + used, sizeof text - used, "%s %.3f kept %.0f%%  ", name, total,
+                                     100 * kept);
     }
     const double steps_per_s = (double)h->settings->inner / fmax(seconds, 1e-9);
     metrics_number(run->metrics, "tau", tau);
@@ -337,7 +351,8 @@ static status_t report(struct heads *h, int64_t outer, double tau, double second
     TRY(metrics_end(run->metrics));
     if (used < sizeof text) snprintf(text + used, sizeof text - used, "%.0f steps/s", steps_per_s);
     const bool last = outer + 1 == h->settings->outer;
-    if (progress_due(&h->progress, last)) progress_show(&h->progress, "heads", outer + 1, h->settings->outer, text);
+    if (progress_due(&h->progress, last))
+        progress_show(&h->progress, "heads", outer + 1, h->settings->outer, text);
     return STATUS_OK;
 }
 
@@ -375,7 +390,8 @@ static status_t validate(struct heads *h, int64_t outer) {
     return metrics_end(h->run->metrics);
 }
 
-/* ---- checkpoints: small, so one file a peer, replaced at each --------------------------------------------------- */
+/* ---- checkpoints: small, so one file a peer, replaced at each
+ * --------------------------------------------------- */
 
 static char *checkpoint_path(const struct heads *h, const struct member *m) {
     return run_path(h->run, "checkpoints", "heads-%s.h5", m->peer->settings->name);
@@ -416,7 +432,8 @@ static status_t save(struct heads *h, int64_t n_done) {
     return STATUS_OK;
 }
 
-static status_t read_tensor(const struct store_reader *reader, const char *name, const uint64_t *shape, float *out) {
+static status_t read_tensor(const struct store_reader *reader, const char *name, const uint64_t *shape,
+                            float *out) {
     const struct store_tensor *tensor;
     TRY(store_reader_require(reader, name, STORE_F32, 2, shape, &tensor));
     return store_reader_read(reader, tensor, out);
@@ -438,7 +455,8 @@ static status_t load_member(struct heads *h, struct member *m, int64_t *n_done) 
     if (status == STATUS_OK) status = read_tensor(reader, "weight", shape, w);
     if (status == STATUS_OK) status = read_tensor(reader, "momentum", shape, v);
     if (status == STATUS_OK) status = read_tensor(reader, "best", shape, m->best);
-    if (status == STATUS_OK && !(store_reader_integer(reader, "outer", &outer) && store_reader_integer(reader, "n_steps", &n_steps) &&
+    if (status == STATUS_OK && !(store_reader_integer(reader, "outer", &outer) &&
+                                 store_reader_integer(reader, "n_steps", &n_steps) &&
                                  store_reader_integer(reader, "best_outer", &m->best_outer) &&
                                  store_reader_number(reader, "best_accuracy", &m->best_accuracy)))
         status = FAIL(STATUS_BAD_DATA, "%s lacks its numbers", path);
@@ -447,7 +465,8 @@ static status_t load_member(struct heads *h, struct member *m, int64_t *n_done) 
         TRY_TO(done, head_set_state(m->head, v, n_steps));
         *n_done = outer;
     } else {
-        log_local(LOG_WARNING, "the checkpoint of the heads cannot be used, starting anew: %s", status_message());
+        log_local(LOG_WARNING, "the checkpoint of the heads cannot be used, starting anew: %s",
+                  status_message());
         status = STATUS_OK;
     }
 done:
@@ -457,7 +476,8 @@ done:
     return status;
 }
 
-/* The outer iterations done by all peers; 0 with *fresh where co-training has to begin with initial training. */
+/* The outer iterations done by all peers; 0 with *fresh where co-training has to begin with initial training.
+ */
 static status_t resume(struct heads *h, int64_t *n_done, bool *fresh) {
     int64_t least = INT64_MAX, most = -1;
     for (int32_t i = 0; i < h->n_members; i++) {
@@ -471,11 +491,13 @@ static status_t resume(struct heads *h, int64_t *n_done, bool *fresh) {
     *fresh = bounds[1] < 0 || -bounds[0] != bounds[1]; /* files of different moments cannot go on together */
     *n_done = *fresh ? 0 : bounds[1];
     for (int32_t i = 0; *fresh && i < h->n_members; i++) h->members[i].best_outer = -1;
-    if (!*fresh) log_global(LOG_INFO, "going on from the checkpoint of outer iteration %lld", (long long)*n_done);
+    if (!*fresh)
+        log_global(LOG_INFO, "going on from the checkpoint of outer iteration %lld", (long long)*n_done);
     return STATUS_OK;
 }
 
-/* ---- results -------------------------------------------------------------------------------------------------- */
+/* ---- results
+ * -------------------------------------------------------------------------------------------------- */
 
 /* RUN/models/<peer>.head.safetensors: weight (K,d) for features (x - mean) / |x - mean|, and mean (d). */
 static status_t save_head(struct heads *h, const struct member *m) {
@@ -485,8 +507,9 @@ static status_t save_head(struct heads *h, const struct member *m) {
     snprintf(norm, sizeof norm, "%.9g", m->mean_norm);
     const char *const metadata[] = {"normalise", h->settings->normalise ? "l2" : "none", "mean_norm", norm};
     const int64_t k = h->run->data.n_classes;
-    const struct safetensors_entry entries[] = {{.name = "mean", .type = TENSOR_F32, .n_dims = 1, .shape = {m->d}},
-                                                {.name = "weight", .type = TENSOR_F32, .n_dims = 2, .shape = {k, m->d}}};
+    const struct safetensors_entry entries[] = {
+        {.name = "mean", .type = TENSOR_F32, .n_dims = 1, .shape = {m->d}},
+        {.name = "weight", .type = TENSOR_F32, .n_dims = 2, .shape = {k, m->d}}};
     struct safetensors_writer *writer = NULL;
     status_t status;
     TRY_TO(fail, safetensors_create(path, entries, 2, metadata, 2, &writer));
@@ -513,8 +536,10 @@ static status_t run_outer(struct heads *h, int64_t first) {
         TRY(save(h, outer + 1));
         if (stop) {
             progress_clear(&h->progress);
-            return FAIL(STATUS_STOPPED, "stopped after outer iteration %lld of the heads, with a checkpoint; run again to go on",
-                        (long long)outer);
+            return FAIL(
+                STATUS_STOPPED,
+                "stopped after outer iteration %lld of the heads, with a checkpoint; run again to go on",
+                (long long)outer);
         }
     }
     return STATUS_OK;
@@ -528,8 +553,10 @@ static status_t open_all(struct heads *h) {
         *m = (struct member){.index = p, .peer = &run->peers[p], .best_outer = -1};
         TRY(open_member(h, m));
     }
-    CHECK(run->n_peers <= 2, STATUS_BAD_CONFIG, "stage heads: the method's frozen stage has two peers, not %d", run->n_peers);
-    return exchange_plan_new(run->world, run->n_peers, run->members, (int64_t)run->data.unlabelled.n, &h->plan);
+    CHECK(run->n_peers <= 2, STATUS_BAD_CONFIG,
+          "stage heads: the method's frozen stage has two peers, not %d", run->n_peers);
+    return exchange_plan_new(run->world, run->n_peers, run->members, (int64_t)run->data.unlabelled.n,
+                             &h->plan);
 }
 
 static status_t finish(struct heads *h) {

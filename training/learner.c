@@ -26,7 +26,8 @@ static int make_segments(const struct net *net, int32_t first_trained_layer, str
     return n_segments;
 }
 
-status_t learner_new(struct net *net, struct comm *group, const struct learner_options *options, struct learner *out) {
+status_t learner_new(struct net *net, struct comm *group, const struct learner_options *options,
+                     struct learner *out) {
     struct learner l = {.net = net, .group = group, .sharded = options->sharded && comm_size(group) > 1};
     const size_t n_params = (size_t)net_n_params(net);
     struct bucket_segment *segments = memory_zeroed(n_params, sizeof *segments);
@@ -34,9 +35,10 @@ status_t learner_new(struct net *net, struct comm *group, const struct learner_o
     status_t status = STATUS_OK;
     CHECK_TO(fail, segments && l.segment_of, STATUS_NO_MEMORY, "out of memory for the gradient buckets");
     const int n_segments = make_segments(net, options->first_trained_layer, segments, l.segment_of);
-    TRY_TO(fail, buckets_new(group, net_grads(net), net_n_elem(net), segments, n_segments, options->bucket_bytes,
-                             l.sharded, &l.buckets));
-    TRY_TO(fail, optimiser_new(net, options->optimizer, buckets_shard(l.buckets), options->ema, &l.optimiser));
+    TRY_TO(fail, buckets_new(group, net_grads(net), net_n_elem(net), segments, n_segments,
+                             options->bucket_bytes, l.sharded, &l.buckets));
+    TRY_TO(fail,
+           optimiser_new(net, options->optimizer, buckets_shard(l.buckets), options->ema, &l.optimiser));
     free(segments);
     *out = l;
     return STATUS_OK;

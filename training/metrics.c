@@ -76,7 +76,9 @@ status_t metrics_cut(struct metrics *m, const char *stage, int64_t first_step) {
     return STATUS_OK;
 }
 
-static json_t *number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
+static json_t *number(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
 
 void metrics_begin(struct metrics *m, const char *stage, int64_t step) {
     if (!m) return;
@@ -141,10 +143,14 @@ bool progress_due(const struct progress *p, bool last) {
 }
 
 static void format_duration(double seconds, char *out, size_t capacity) {
-    if (!(seconds >= 0) || seconds > 1e8) snprintf(out, capacity, "?");
-    else if (seconds < 90) snprintf(out, capacity, "%.0f s", seconds);
-    else if (seconds < 5400) snprintf(out, capacity, "%.0f min", seconds / 60);
-    else snprintf(out, capacity, "%.1f h", seconds / 3600);
+    if (!(seconds >= 0) || seconds > 1e8)
+        snprintf(out, capacity, "?");
+    else if (seconds < 90)
+        snprintf(out, capacity, "%.0f s", seconds);
+    else if (seconds < 5400)
+        snprintf(out, capacity, "%.0f min", seconds / 60);
+    else
+        snprintf(out, capacity, "%.1f h", seconds / 3600);
 }
 
 void progress_show(struct progress *p, const char *stage, int64_t step, int64_t n_steps, const char *text) {
@@ -154,11 +160,13 @@ void progress_show(struct progress *p, const char *stage, int64_t step, int64_t 
     format_duration(done > 0 ? (now - p->start_s) / done * (double)(n_steps - step) : -1, left, sizeof left);
     p->last_s = now;
     if (p->terminal) {
-        fprintf(stderr, "\r\033[K%s %lld/%lld  %s  ETA %s", stage, (long long)step, (long long)n_steps, text, left);
+        fprintf(stderr, "\r\033[K%s %lld/%lld  %s  ETA %s", stage, (long long)step, (long long)n_steps, text,
+                left);
         fflush(stderr);
         p->drawn = true;
     } else {
-        log_global(LOG_INFO, "%s %lld/%lld  %s  ETA %s", stage, (long long)step, (long long)n_steps, text, left);
+        log_global(LOG_INFO, "%s %lld/%lld  %s  ETA %s", stage, (long long)step, (long long)n_steps, text,
+                   left);
     }
 }
 

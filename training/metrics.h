@@ -1,7 +1,7 @@
 /* What a run writes about itself while it runs: metrics.jsonl, and a line for the person who watches.
  *
- * Rank 0 alone writes; on other ranks every call does nothing. A record goes out in one write(), so a reader never
- * sees half a line but at the very end of a killed run; metrics_open() cuts such a rest. */
+ * Rank 0 alone writes; on other ranks every call does nothing. A record goes out in one write(), so a reader
+ * never sees half a line but at the very end of a killed run; metrics_open() cuts such a rest. */
 #ifndef TRAINING_METRICS_H
 #define TRAINING_METRICS_H
 
@@ -16,8 +16,8 @@ struct metrics;
 status_t metrics_open(const char *path, bool writes, struct metrics **out);
 void metrics_close(struct metrics *metrics); /* NULL is fine */
 
-/* Drop the first record of `stage` with a step >= first_step and all that follow it: what a killed run wrote behind the
- * checkpoint that it now goes on from. */
+/* Drop the first record of `stage` with a step >= first_step and all that follow it: what a killed run wrote
+ * behind the checkpoint that it now goes on from. */
 status_t metrics_cut(struct metrics *metrics, const char *stage, int64_t first_step);
 
 /* A record: begin, any number of fields, end. Numbers that are not finite are written as null. Names must not
@@ -30,8 +30,8 @@ void metrics_text(struct metrics *metrics, const char *name, const char *value);
 void metrics_number_in(struct metrics *metrics, const char *group, const char *name, double value);
 status_t metrics_end(struct metrics *metrics);
 
-/* The watcher's line on standard error: on a terminal rewritten in place once a second, in a file a plain line once a
- * minute (log.every_s changes both). */
+/* The watcher's line on standard error: on a terminal rewritten in place once a second, in a file a plain
+ * line once a minute (log.every_s changes both). */
 struct progress {
     double every_s, last_s, start_s;
     int64_t first_step;
@@ -45,7 +45,8 @@ struct progress progress_start(double every_s, int64_t first_step, bool writes);
 bool progress_due(const struct progress *progress, bool last);
 
 /* Show "stage step/n  text  ETA". */
-void progress_show(struct progress *progress, const char *stage, int64_t step, int64_t n_steps, const char *text);
+void progress_show(struct progress *progress, const char *stage, int64_t step, int64_t n_steps,
+                   const char *text);
 
 /* Leave the line behind, so that other output starts on a fresh one. */
 void progress_clear(struct progress *progress);

@@ -12,15 +12,16 @@ struct predictor {
     struct net *net;
     struct pass *pass;
     int32_t batch, image;
-    float *probabilities; /* (batch,K) backend memory */
+    float *probabilities;           /* (batch,K) backend memory */
     const struct frozen_head *head; /* NULL: the net's own classifier */
-    float *features;      /* (batch,D) host memory, with a head */
+    float *features;                /* (batch,D) host memory, with a head */
 };
 
 status_t predictor_new(struct run *run, struct net *net, int32_t image, struct predictor **out) {
     struct predictor *p = calloc(1, sizeof *p);
     CHECK(p, STATUS_NO_MEMORY, "out of memory for a predictor");
-    *p = (struct predictor){.run = run, .net = net, .batch = (int32_t)run->settings->evaluate.batch, .image = image};
+    *p = (struct predictor){
+        .run = run, .net = net, .batch = (int32_t)run->settings->evaluate.batch, .image = image};
     const struct pass_options o = {.batch = p->batch, .height = image, .width = image, .mode = PASS_INFER};
     void *probabilities = NULL;
     status_t status = pass_new(net, &o, &p->pass);
@@ -51,7 +52,8 @@ status_t predictor_use_head(struct predictor *p, const struct frozen_head *head)
     return STATUS_OK;
 }
 
-/* One loaded batch of n rows -> probabilities (n,K). The pass has a fixed batch: rows past n hold what was there. */
+/* One loaded batch of n rows -> probabilities (n,K). The pass has a fixed batch: rows past n hold what was
+ * there. */
 static status_t infer(struct predictor *p, const struct loader_output *in, float *probabilities) {
     const struct run *run = p->run;
     const int64_t k = run->data.n_classes;
@@ -60,14 +62,14 @@ static status_t infer(struct predictor *p, const struct loader_output *in, float
     TRY(run->ops->copy_in(run->be, pass_input(p->pass), in->pixels, n_bytes));
     TRY(pass_forward(p->pass, &(struct forward_options){0}));
     if (p->head) {
-        TRY(run->ops->copy_out(run->be, p->features, pass_features(p->pass), (size_t)(in->n * p->head->d) * sizeof(float)));
+        TRY(run->ops->copy_out(run->be, p->features, pass_features(p->pass),
+                               (size_t)(in->n * p->head->d) * sizeof(float)));
         frozen_head_apply(p->head, p->features, in->n, probabilities);
         return STATUS_OK;
     }
-    TRY(run->ops->confidence(run->be, &(struct confidence){.n = in->n,
-                                                           .k = k,
-                                                           .logits = pass_logits(p->pass),
-                                                           .probabilities = p->probabilities}));
+    TRY(run->ops->confidence(
+        run->be, &(struct confidence){
+                     .n = in->n, .k = k, .logits = pass_logits(p->pass), .probabilities = p->probabilities}));
     return run->ops->copy_out(run->be, probabilities, p->probabilities, (size_t)(in->n * k) * sizeof(float));
 }
 
@@ -114,7 +116,8 @@ status_t predictor_run(struct predictor *p, struct comm *group, const struct spl
                        const struct view_spec *view, float *probabilities) {
     const int n_ranks = comm_size(group);
     const int64_t k = p->run->data.n_classes;
-    TRY(infer_rows(p, split, interval_part((int64_t)split->n, comm_rank(group), n_ranks), view, probabilities));
+    TRY(infer_rows(p, split, interval_part((int64_t)split->n, comm_rank(group), n_ranks), view,
+                   probabilities));
     if (n_ranks == 1) return STATUS_OK;
     int64_t *offsets = memory_zeroed((size_t)n_ranks + 1, sizeof *offsets);
     CHECK(offsets, STATUS_NO_MEMORY, "out of memory for the predictions");
@@ -141,8 +144,10 @@ double accuracy(const float *probabilities, const struct split *split, int32_t n
     return counted > 0 ? 100.0 * (double)right / (double)counted : NAN;
 }
 
-void count_confusion(const float *probabilities, const struct split *split, int32_t n_classes, int64_t *confusion) {
+void count_confusion(const float *probabilities, const struct split *split, int32_t n_classes,
+                     int64_t *confusion) {
     for (size_t i = 0; i < split->n; i++)
         if (split->label[i] >= 0 && split->label[i] < n_classes)
-            confusion[split->label[i] * n_classes + argmax(probabilities + (int64_t)i * n_classes, n_classes)]++;
+            confusion[split->label[i] * n_classes +
+                      argmax(probabilities + (int64_t)i * n_classes, n_classes)]++;
 }

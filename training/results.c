@@ -24,8 +24,8 @@ status_t results_open(const char *path, struct results **out) {
         json_error_t error;
         r->root = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
         CHECK_TO(fail, r->root && json_is_object(r->root), STATUS_BAD_DATA,
-                 "%s:%d:%d: %s; remove the file to start the run's results anew", path, error.line, error.column,
-                 r->root ? "not an object" : error.text);
+                 "%s:%d:%d: %s; remove the file to start the run's results anew", path, error.line,
+                 error.column, r->root ? "not an object" : error.text);
     } else {
         r->root = json_object();
         CHECK_TO(fail, r->root, STATUS_NO_MEMORY, "out of memory for %s", path);
@@ -59,9 +59,12 @@ static json_t *object_at(struct results *r, const char *a, const char *b) {
     return o;
 }
 
-static json_t *number(double value) { return isfinite(value) ? json_real(value) : json_null(); }
+static json_t *number(double value) {
+    return isfinite(value) ? json_real(value) : json_null();
+}
 
-void results_accuracy(struct results *r, const char *phase, const char *model, const char *split, double per_cent) {
+void results_accuracy(struct results *r, const char *phase, const char *model, const char *split,
+                      double per_cent) {
     if (r) r->failed |= json_object_set_new(object_at(r, phase, model), split, number(per_cent)) != 0;
 }
 
@@ -73,7 +76,8 @@ void results_classes(struct results *r, int32_t n_classes, const char *(*name)(c
                      const void *context) {
     if (!r) return;
     json_t *list = json_array();
-    for (int32_t k = 0; k < n_classes; k++) r->failed |= json_array_append_new(list, json_string(name(context, k))) != 0;
+    for (int32_t k = 0; k < n_classes; k++)
+        r->failed |= json_array_append_new(list, json_string(name(context, k))) != 0;
     r->failed |= json_object_set_new(r->root, "classes", list) != 0;
 }
 
@@ -89,7 +93,8 @@ void results_confusion(struct results *r, const char *model, int32_t n_classes, 
         }
         r->failed |= json_array_append_new(rows, row) != 0;
         const double right = (double)confusion[i * n_classes + i];
-        r->failed |= json_array_append_new(per_class, number(total > 0 ? 100 * right / (double)total : NAN)) != 0;
+        r->failed |=
+            json_array_append_new(per_class, number(total > 0 ? 100 * right / (double)total : NAN)) != 0;
     }
     json_t *detail = object_at(r, "detail", model);
     r->failed |= json_object_set_new(detail, "confusion", rows) != 0;
@@ -115,10 +120,10 @@ void results_stage_done(struct results *r, const char *stage) {
     r->failed |= json_array_append_new(list, json_string(stage)) != 0;
 }
 
-double results_get_accuracy(const struct results *r, const char *phase, const char *model, const char *split) {
+double results_get_accuracy(const struct results *r, const char *phase, const char *model,
+                            const char *split) {
     if (!r) return NAN;
-    const json_t *value =
-        json_object_get(json_object_get(json_object_get(r->root, phase), model), split);
+    const json_t *value = json_object_get(json_object_get(json_object_get(r->root, phase), model), split);
     return json_is_number(value) ? json_number_value(value) : NAN;
 }
 
@@ -132,8 +137,10 @@ status_t results_save(struct results *r) {
 }
 
 static void put_cell(FILE *out, double value) {
-    if (isnan(value)) fprintf(out, "  %12s", "-");
-    else fprintf(out, "  %12.2f", value);
+    if (isnan(value))
+        fprintf(out, "  %12s", "-");
+    else
+        fprintf(out, "  %12.2f", value);
 }
 
 char *results_table(const struct results *r, const char *const *models, int32_t n_models) {
@@ -146,7 +153,8 @@ char *results_table(const struct results *r, const char *const *models, int32_t 
             "co-trained", "distilled");
     for (int32_t m = 0; m < n_models; m++) {
         fprintf(out, "%-16s", models[m]);
-        for (int p = 0; p < 3; p++) put_cell(out, results_get_accuracy(r, phases[p], models[m], "unlabelled"));
+        for (int p = 0; p < 3; p++)
+            put_cell(out, results_get_accuracy(r, phases[p], models[m], "unlabelled"));
         fputc('\n', out);
     }
     if (fclose(out) != 0) {

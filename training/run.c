@@ -28,7 +28,8 @@ static status_t describe_peer(const struct run *run, int32_t index, struct run_p
     const struct peer_settings *s = &run->settings->peers[index];
     struct model_spec spec = s->model.spec;
     int32_t image = (int32_t)s->image;
-    if (image == 0 && s->model.preset[0]) TRY(model_spec_preset(s->model.preset, &(struct model_spec){0}, &image));
+    if (image == 0 && s->model.preset[0])
+        TRY(model_spec_preset(s->model.preset, &(struct model_spec){0}, &image));
     CHECK(image > 0, STATUS_BAD_CONFIG, "peers.%s.image: the side of the images is needed", s->name);
     spec.n_classes = run->data.n_classes;
     spec.head_bias = s->head_bias;
@@ -53,7 +54,8 @@ static status_t make_groups(struct run *run) {
     return STATUS_OK;
 }
 
-/* Rank 0 makes the folder and the files; the others learn whether that went well through the next collective. */
+/* Rank 0 makes the folder and the files; the others learn whether that went well through the next collective.
+ */
 static status_t open_files(struct run *run) {
     if (!run->writes) return STATUS_OK;
     char *metrics = run_path(run, "", "metrics.jsonl"), *results = run_path(run, "", "results.json");
@@ -68,7 +70,9 @@ done:
     return status;
 }
 
-static const char *class_name(const void *data, int32_t k) { return run_data_class_name(data, k); }
+static const char *class_name(const void *data, int32_t k) {
+    return run_data_class_name(data, k);
+}
 
 status_t run_open(const struct run_options *o, struct run **out) {
     struct run *run = calloc(1, sizeof *run);
@@ -145,7 +149,8 @@ fail:
     return status;
 }
 
-status_t run_new_backbone(const struct run *run, const struct run_peer *peer, enum dtype precision, struct net **out) {
+status_t run_new_backbone(const struct run *run, const struct run_peer *peer, enum dtype precision,
+                          struct net **out) {
     struct model_spec spec = peer->spec;
     struct net *net;
     spec.n_classes = 0;
@@ -161,7 +166,8 @@ status_t run_new_backbone(const struct run *run, const struct run_peer *peer, en
     return STATUS_OK;
 }
 
-/* The stage a parameter belongs to by its name ("stages.2.blocks..", "layers.1..", "features.7.."), -1: none. */
+/* The stage a parameter belongs to by its name ("stages.2.blocks..", "layers.1..", "features.7.."), -1: none.
+ */
 static int stage_of(const char *name) {
     int stage = -1;
     if (sscanf(name, "stages.%d", &stage) == 1 || sscanf(name, "layers.%d", &stage) == 1 ||
@@ -197,7 +203,8 @@ status_t run_stages(struct run *run) {
     const struct stage_list *list = &run->settings->stages;
     for (int32_t i = 0; i < list->n; i++) {
         bool done;
-        CHECK(stages[list->items[i]], STATUS_BAD_CONFIG, "stages: this build has no stage %s", stage_name(list->items[i]));
+        CHECK(stages[list->items[i]], STATUS_BAD_CONFIG, "stages: this build has no stage %s",
+              stage_name(list->items[i]));
         TRY(stage_is_done(run, list->items[i], &done));
         if (done) {
             log_global(LOG_INFO, "stage %s is done already", stage_name(list->items[i]));

@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static status_t open_set(const struct string_list *shards, uint32_t first_index,
-                         struct shard_set **out) {
+static status_t open_set(const struct string_list *shards, uint32_t first_index, struct shard_set **out) {
     return shard_set_open(NULL, (const char *const *)shards->items, (size_t)shards->n, first_index, out);
 }
 
@@ -15,8 +14,8 @@ static status_t open_set(const struct string_list *shards, uint32_t first_index,
 enum { LIST_S, LIST_T, LIST_U, LIST_V, N_LISTS };
 
 static status_t resolve_lists(const struct settings *s, struct run_data *d, bool report) {
-    const char *const paths[N_LISTS] = {s->data.source.list, s->data.target.labelled, s->data.target.unlabelled,
-                                        s->data.target.validation};
+    const char *const paths[N_LISTS] = {s->data.source.list, s->data.target.labelled,
+                                        s->data.target.unlabelled, s->data.target.validation};
     struct split *const splits[N_LISTS] = {&d->source, &d->labelled, &d->unlabelled, &d->validation};
     struct image_list lists[N_LISTS];
     memset(lists, 0, sizeof lists);
@@ -44,8 +43,7 @@ status_t run_data_open(const struct settings *s, bool report, struct run_data *o
     memset(&d, 0, sizeof d);
     status_t status = STATUS_OK;
     TRY_TO(fail, open_set(&s->data.source.shards, 0, &d.source_set));
-    TRY_TO(fail, open_set(&s->data.target.shards, (uint32_t)shard_set_n_images(d.source_set),
-                          &d.target_set));
+    TRY_TO(fail, open_set(&s->data.target.shards, (uint32_t)shard_set_n_images(d.source_set), &d.target_set));
     const size_t limit = (size_t)s->data.cache_mb << 20, n_s = shard_set_n_images(d.source_set),
                  n_t = shard_set_n_images(d.target_set);
     TRY_TO(fail, shard_set_cache(d.source_set, n_s + n_t ? limit / (n_s + n_t) * n_s : 0));

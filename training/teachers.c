@@ -14,7 +14,9 @@
 
 #define TEACHERS_FORMAT "marrs-teachers"
 
-static char *teachers_path(const struct run *run) { return run_path(run, "features", "teachers.h5"); }
+static char *teachers_path(const struct run *run) {
+    return run_path(run, "features", "teachers.h5");
+}
 
 static int64_t list_hash(const struct run *run) {
     const struct split *u = &run->data.unlabelled;
@@ -41,7 +43,8 @@ status_t teachers_save(struct run *run, const float *probabilities) {
     for (int32_t p = 0; p < run->n_peers; p++) {
         char name[128];
         snprintf(name, sizeof name, "%s/probabilities", run->peers[p].settings->name);
-        TRY_TO(fail, store_writer_put(writer, name, STORE_F32, 2, shape, probabilities + (size_t)p * n_probabilities(run)));
+        TRY_TO(fail, store_writer_put(writer, name, STORE_F32, 2, shape,
+                                      probabilities + (size_t)p * n_probabilities(run)));
     }
     status = store_writer_commit(writer);
     free(path);
@@ -63,8 +66,8 @@ static status_t read_file(const struct run *run, const char *path, float *probab
     TRY(store_reader_open(path, &reader));
     status_t status = STATUS_OK;
     int64_t hash;
-    CHECK_TO(done, store_reader_integer(reader, "list_hash", &hash) && hash == list_hash(run), STATUS_BAD_DATA,
-             "%s was made for another unlabelled list", path);
+    CHECK_TO(done, store_reader_integer(reader, "list_hash", &hash) && hash == list_hash(run),
+             STATUS_BAD_DATA, "%s was made for another unlabelled list", path);
     const uint64_t shape[] = {run->data.unlabelled.n, (uint64_t)run->data.n_classes};
     for (int32_t p = 0; p < run->n_peers; p++) {
         char name[128];
@@ -121,8 +124,8 @@ static status_t compute(struct run *run, float *probabilities) {
     for (int32_t p = 0; p < run->n_peers; p++)
         if (run->peers[p].group) TRY(compute_peer(run, &run->peers[p], probabilities + (size_t)p * n));
     for (int32_t p = 0; p < run->n_peers; p++)
-        TRY(comm_broadcast(comm_host_side(run->world), run->members[p].ranks[0], probabilities + (size_t)p * n,
-                           (int64_t)n, COMM_F32));
+        TRY(comm_broadcast(comm_host_side(run->world), run->members[p].ranks[0],
+                           probabilities + (size_t)p * n, (int64_t)n, COMM_F32));
     return run->writes ? teachers_save(run, probabilities) : STATUS_OK;
 }
 
@@ -165,7 +168,8 @@ static status_t index_rows(const struct run *run, struct teachers *t) {
 }
 
 status_t teachers_open(struct run *run, double tau, double temperature, struct teachers *out) {
-    struct teachers t = {.n_peers = run->n_peers, .n_classes = run->data.n_classes, .n = run->data.unlabelled.n};
+    struct teachers t = {
+        .n_peers = run->n_peers, .n_classes = run->data.n_classes, .n = run->data.unlabelled.n};
     const size_t n = n_probabilities(run);
     status_t status = STATUS_OK;
     bool found;
@@ -177,8 +181,8 @@ status_t teachers_open(struct run *run, double tau, double temperature, struct t
              "out of memory for the teachers' probabilities");
     TRY_TO(fail, find_file(run, t.probabilities, &found));
     if (found)
-        TRY_TO(fail, comm_broadcast(comm_host_side(run->world), 0, t.probabilities, (int64_t)((size_t)t.n_peers * n),
-                                    COMM_F32));
+        TRY_TO(fail, comm_broadcast(comm_host_side(run->world), 0, t.probabilities,
+                                    (int64_t)((size_t)t.n_peers * n), COMM_F32));
     else
         TRY_TO(fail, compute(run, t.probabilities));
     select_rows(&t, tau);

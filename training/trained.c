@@ -12,7 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- heads ----------------------------------------------------------------------------------------------------- */
+/* ---- heads
+ * ----------------------------------------------------------------------------------------------------- */
 
 status_t frozen_head_read(const char *path, struct frozen_head *out) {
     struct safetensors *file = NULL;
@@ -20,7 +21,8 @@ status_t frozen_head_read(const char *path, struct frozen_head *out) {
     status_t status;
     TRY(safetensors_open(path, &file));
     const struct safetensor *weight = safetensors_find(file, "weight");
-    CHECK_TO(fail, weight && weight->n_dims == 2 && weight->n_elem > 0, STATUS_BAD_DATA, "%s has no weight (K,d)", path);
+    CHECK_TO(fail, weight && weight->n_dims == 2 && weight->n_elem > 0, STATUS_BAD_DATA,
+             "%s has no weight (K,d)", path);
     h.n_classes = weight->shape[0];
     h.d = weight->shape[1];
     h.weight = memory_zeroed((size_t)weight->n_elem, sizeof *h.weight);
@@ -28,7 +30,8 @@ status_t frozen_head_read(const char *path, struct frozen_head *out) {
     CHECK_TO(fail, h.weight && h.mean, STATUS_NO_MEMORY, "out of memory for %s", path);
     TRY_TO(fail, safetensors_get_f32(file, "weight", 2, weight->shape, weight->n_elem, h.weight));
     TRY_TO(fail, safetensors_get_f32(file, "mean", 1, &h.d, h.d, h.mean));
-    const char *normalise = safetensors_metadata(file, "normalise"), *norm = safetensors_metadata(file, "mean_norm");
+    const char *normalise = safetensors_metadata(file, "normalise"),
+               *norm = safetensors_metadata(file, "mean_norm");
     h.normalise = normalise && strcmp(normalise, "l2") == 0;
     h.mean_norm = norm ? strtod(norm, NULL) : 1;
     if (!(h.mean_norm > 0)) h.mean_norm = 1;
@@ -60,11 +63,13 @@ void frozen_head_apply(const struct frozen_head *h, const float *features, int64
         const float *x = features + i * h->d;
         float *row = probabilities + i * h->n_classes;
         double square = 0;
-        for (int64_t j = 0; j < h->d; j++) square += (double)(x[j] - h->mean[j]) * (double)(x[j] - h->mean[j]);
+        for (int64_t j = 0; j < h->d; j++)
+            square += (double)(x[j] - h->mean[j]) * (double)(x[j] - h->mean[j]);
         const double scale = h->normalise ? 1 / fmax(sqrt(square), 1e-12) : 1;
         for (int64_t k = 0; k < h->n_classes; k++) {
             double dot = 0;
-            for (int64_t j = 0; j < h->d; j++) dot += (double)h->weight[k * h->d + j] * (double)(x[j] - h->mean[j]);
+            for (int64_t j = 0; j < h->d; j++)
+                dot += (double)h->weight[k * h->d + j] * (double)(x[j] - h->mean[j]);
             row[k] = (float)(dot * scale);
         }
         softmax(row, h->n_classes);
@@ -95,7 +100,8 @@ status_t frozen_head_install(const struct frozen_head *h, struct net *net) {
     return net_refresh_shadow(net);
 }
 
-/* ---- models ---------------------------------------------------------------------------------------------------- */
+/* ---- models
+ * ---------------------------------------------------------------------------------------------------- */
 
 struct trained {
     struct run *run;
@@ -114,18 +120,20 @@ static status_t open_net(struct trained *t, const struct model_spec *spec, int32
 
 static status_t open_frozen(struct trained *t, const struct run_peer *peer, const char *path) {
     TRY(frozen_head_read(path, &t->head));
-    CHECK(t->head.n_classes == t->run->data.n_classes, STATUS_BAD_DATA, "%s is for %lld classes, the shards name %d", path,
-          (long long)t->head.n_classes, t->run->data.n_classes);
+    CHECK(t->head.n_classes == t->run->data.n_classes, STATUS_BAD_DATA,
+          "%s is for %lld classes, the shards name %d", path, (long long)t->head.n_classes,
+          t->run->data.n_classes);
     TRY(run_new_backbone(t->run, peer, t->run->precision, &t->net));
-    CHECK(net_n_features(t->net) == t->head.d, STATUS_BAD_DATA, "%s is for %lld features, the backbone has %d", path,
-          (long long)t->head.d, net_n_features(t->net));
+    CHECK(net_n_features(t->net) == t->head.d, STATUS_BAD_DATA,
+          "%s is for %lld features, the backbone has %d", path, (long long)t->head.d, net_n_features(t->net));
     TRY(predictor_new(t->run, t->net, peer->image, &t->predictor));
     return predictor_use_head(t->predictor, &t->head);
 }
 
 static status_t open_peer(struct trained *t, const struct run_peer *peer) {
     const char *name = peer->settings->name;
-    char *whole = run_path(t->run, "models", "%s.safetensors", name), *head = run_path(t->run, "models", "%s.head.safetensors", name);
+    char *whole = run_path(t->run, "models", "%s.safetensors", name),
+         *head = run_path(t->run, "models", "%s.head.safetensors", name);
     status_t status = STATUS_OK;
     CHECK_TO(done, whole && head, STATUS_NO_MEMORY, "out of memory for a path");
     t->view = peer->view;
@@ -134,7 +142,8 @@ static status_t open_peer(struct trained *t, const struct run_peer *peer) {
     else if (file_exists(head))
         status = open_frozen(t, peer, head);
     else
-        status = FAIL(STATUS_MISSING, "peer %s has no model yet: neither %s nor %s; stages cotrain and heads make them", name,
+        status = FAIL(STATUS_MISSING,
+                      "peer %s has no model yet: neither %s nor %s; stages cotrain and heads make them", name,
                       whole, head);
 done:
     free(whole);
@@ -176,16 +185,21 @@ void trained_close(struct trained *t) {
     free(t);
 }
 
-status_t trained_predict(struct trained *t, struct comm *group, const struct split *split, float *probabilities) {
+status_t trained_predict(struct trained *t, struct comm *group, const struct split *split,
+                         float *probabilities) {
     return predictor_run(t->predictor, group, split, &t->view, probabilities);
 }
 
-/* ---- evaluation ------------------------------------------------------------------------------------------------- */
+/* ---- evaluation
+ * ------------------------------------------------------------------------------------------------- */
 
 static bool has_model(const struct run *run, int32_t peer) {
-    char *whole = peer == TRAINED_STUDENT ? run_path(run, "models", "student.safetensors")
-                                          : run_path(run, "models", "%s.safetensors", run->peers[peer].settings->name);
-    char *head = peer == TRAINED_STUDENT ? NULL : run_path(run, "models", "%s.head.safetensors", run->peers[peer].settings->name);
+    char *whole = peer == TRAINED_STUDENT
+                      ? run_path(run, "models", "student.safetensors")
+                      : run_path(run, "models", "%s.safetensors", run->peers[peer].settings->name);
+    char *head = peer == TRAINED_STUDENT
+                     ? NULL
+                     : run_path(run, "models", "%s.head.safetensors", run->peers[peer].settings->name);
     const bool has = (whole && file_exists(whole)) || (head && file_exists(head));
     free(whole);
     free(head);
@@ -203,10 +217,12 @@ static status_t predict_list(struct run *run, int32_t peer, const struct split *
 
 static status_t evaluate_list(struct run *run, const struct split *split, bool peers, bool student) {
     const size_t n_elem = split->n * (size_t)run->data.n_classes;
-    float *all = memory_zeroed((size_t)(run->n_peers + 1) * n_elem, sizeof *all), *last = all + (size_t)run->n_peers * n_elem;
+    float *all = memory_zeroed((size_t)(run->n_peers + 1) * n_elem, sizeof *all),
+          *last = all + (size_t)run->n_peers * n_elem;
     CHECK(all, STATUS_NO_MEMORY, "out of memory for predictions");
     status_t status = STATUS_OK;
-    for (int32_t p = 0; peers && p < run->n_peers; p++) TRY_TO(done, predict_list(run, p, split, all + (size_t)p * n_elem));
+    for (int32_t p = 0; peers && p < run->n_peers; p++)
+        TRY_TO(done, predict_list(run, p, split, all + (size_t)p * n_elem));
     if (student) TRY_TO(done, predict_list(run, TRAINED_STUDENT, split, last));
     if (run->writes && peers) TRY_TO(done, note_probabilities(run, split, "cotrained", all));
     if (run->writes && student) status = note_model_probabilities(run, split, "student", "student", last);
@@ -220,7 +236,8 @@ status_t trained_evaluate(struct run *run) {
     for (int32_t p = 0; p < run->n_peers; p++) have[0] = have[0] && has_model(run, p);
     have[1] = has_model(run, TRAINED_STUDENT);
     TRY(comm_broadcast(comm_host_side(run->world), 0, have, 2, COMM_I32));
-    CHECK(have[0] || have[1], STATUS_MISSING, "%s/models has neither the peers nor a student: run the stages first", run->settings->run);
+    CHECK(have[0] || have[1], STATUS_MISSING,
+          "%s/models has neither the peers nor a student: run the stages first", run->settings->run);
     TRY(evaluate_list(run, &run->data.validation, have[0], have[1]));
     TRY(evaluate_list(run, &run->data.unlabelled, have[0], have[1]));
     return results_save(run->results);

@@ -19,7 +19,8 @@ status_t host_mean_scale(struct backend *be, float numerator, const double *deno
 status_t host_pseudo_pack(struct backend *be, const int32_t *label, const float *confidence, int64_t n,
                           struct pseudo_label *out) {
     (void)be;
-    for (int64_t i = 0; i < n; i++) out[i] = (struct pseudo_label){.label = label[i], .confidence = confidence[i]};
+    for (int64_t i = 0; i < n; i++)
+        out[i] = (struct pseudo_label){.label = label[i], .confidence = confidence[i]};
     return STATUS_OK;
 }
 
@@ -37,6 +38,7 @@ status_t host_gather_rows(struct backend *be, void *dst, const void *src, size_t
                           const int32_t *host_index) {
     (void)be;
     for (int64_t i = 0; i < n; i++)
-        memcpy((char *)dst + (size_t)i * row_bytes, (const char *)src + (size_t)host_index[i] * row_bytes, row_bytes);
+        memcpy((char *)dst + (size_t)i * row_bytes, (const char *)src + (size_t)host_index[i] * row_bytes,
+               row_bytes);
     return STATUS_OK;
 }

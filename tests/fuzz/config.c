@@ -1,5 +1,6 @@
-// libFuzzer: any bytes as a configuration give faults or a configuration that is written and read back the same.
-// Bytes after the first NUL are lines of key=value; those that begin with MARRS_ are variables of the environment.
+// libFuzzer: any bytes as a configuration give faults or a configuration that is written and read back the
+// same. Bytes after the first NUL are lines of key=value; those that begin with MARRS_ are variables of the
+// environment.
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

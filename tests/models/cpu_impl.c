@@ -1,5 +1,6 @@
-/* The products of a training step run oneDNN's kernels, never its reference code, and are all made in the first step:
- * each family at its real widths, on a small image, fp32 and (where the CPU has it) bf16. LIMIT 60 */
+/* The products of a training step run oneDNN's kernels, never its reference code, and are all made in the
+ * first step: each family at its real widths, on a small image, fp32 and (where the CPU has it) bf16. LIMIT
+ * 60 */
 #include "models/net.h"
 #include "models/ops/cpu/backend.h"
 #include "tests/support/test.h"

@@ -50,9 +50,9 @@ static void elementwise_of(struct table *t) {
     expect(t, DTYPE_BF16, by, VALUES(2.0, 256.0, 0.0), 0.0); /* 257 lies halfway to 258: to even */
     assert_ok(t->ops->scale(t->be, y, -2.0f, 5));
     expect(t, DTYPE_F32, y, VALUES(-3.0, 4.0, -1.0, -7.0, -12.0), 0.0);
-    /* Ties to even upwards and downwards, overflow. (Denormals: the processor's own conversion flushes them.) */
-    float *z =
-        up(t, DTYPE_F32, VALUES(0x1.01p0, 0x1.03p0, 0x1.010002p0, -0x1.01p0, 0x1.fffffep127));
+    /* Ties to even upwards and downwards, overflow. (Denormals: the processor's own conversion flushes them.)
+     */
+    float *z = up(t, DTYPE_F32, VALUES(0x1.01p0, 0x1.03p0, 0x1.010002p0, -0x1.01p0, 0x1.fffffep127));
     uint16_t *bz = table_filled(t, DTYPE_BF16, 5, (double)NAN);
     assert_ok(t->ops->cast(t->be, DTYPE_BF16, bz, DTYPE_F32, z, 5));
     uint16_t bits[5];

@@ -1,6 +1,6 @@
-/* A poke set in the CPU's table is called between the blocks of a backward pass, by the thread that called it, often enough;
- * the gradients are those without a poke but for rounding, and the same bits twice: each family, fp32 and (where the
- * CPU has it) bf16. LIMIT 60 */
+/* A poke set in the CPU's table is called between the blocks of a backward pass, by the thread that called
+ * it, often enough; the gradients are those without a poke but for rounding, and the same bits twice: each
+ * family, fp32 and (where the CPU has it) bf16. LIMIT 60 */
 #include "common/clock.h"
 #include "models/net.h"
 #include "tests/support/test.h"
@@ -70,7 +70,8 @@ static void check(const char *preset, enum dtype precision) {
     for (int64_t i = 0; i < n_elem; i++) net_params(net)[i] = 0.1f * noise(&seed);
     for (int32_t i = 0; i < net_n_params(net); i++) /* running variances and the like */
         if (net_param(net, i)->is_buffer)
-            for (int64_t j = 0; j < net_param(net, i)->n_elem; j++) net_params(net)[net_param(net, i)->offset + j] = 1;
+            for (int64_t j = 0; j < net_param(net, i)->n_elem; j++)
+                net_params(net)[net_param(net, i)->offset + j] = 1;
     assert_ok(net_refresh_shadow(net));
     const struct pass_options options = {.batch = BATCH, .height = SIDE, .width = SIDE, .mode = PASS_TRAIN};
     assert_ok(pass_new(net, &options, &pass));
@@ -81,7 +82,8 @@ static void check(const char *preset, enum dtype precision) {
         else
             assert_ok(ops_cpu.cast(be, DTYPE_BF16, (uint16_t *)pass_input(pass) + i, DTYPE_F32, &x, 1));
     }
-    float *plain = malloc((size_t)n_elem * 4), *poked = malloc((size_t)n_elem * 4), *again = malloc((size_t)n_elem * 4);
+    float *plain = malloc((size_t)n_elem * 4), *poked = malloc((size_t)n_elem * 4),
+          *again = malloc((size_t)n_elem * 4);
     struct pokes pokes = {.thread = pthread_self()};
     gradients(net, pass, NULL, plain);
     gradients(net, pass, &pokes, poked); /* makes the products of the blocks */

@@ -23,7 +23,8 @@
     do {                                                                                                     \
         status_t assert_status_ = (call);                                                                    \
         if (assert_status_ != (expected)) fail_msg("%s: %s", #call, status_name(assert_status_));            \
-        if (!strstr(status_message(), (words))) fail_msg("message lacks '%s': %s", (words), status_message()); \
+        if (!strstr(status_message(), (words)))                                                              \
+            fail_msg("message lacks '%s': %s", (words), status_message());                                   \
     } while (0)
 
 #endif

@@ -54,20 +54,24 @@ static double *as_doubles(const float *values, size_t n) {
     return out;
 }
 
-void trajectory_check_rows(hid_t at, const char *path, const float *got, struct interval rows, int64_t columns) {
+void trajectory_check_rows(hid_t at, const char *path, const float *got, struct interval rows,
+                           int64_t columns) {
     const size_t n = (size_t)(interval_length(rows) * columns);
     double *values = as_doubles(got, n);
     check_reals(at, path, values, (size_t)(rows.begin * columns), n);
     free(values);
 }
 
-void trajectory_check_numbers(hid_t at, const char *path, const double *got, size_t n) { check_reals(at, path, got, 0, n); }
+void trajectory_check_numbers(hid_t at, const char *path, const double *got, size_t n) {
+    check_reals(at, path, got, 0, n);
+}
 
 void trajectory_check_integers(hid_t at, const char *path, const int32_t *got, const uint8_t *got_u8,
                                struct interval rows) {
     struct golden_array want = golden_read(at, path, H5T_NATIVE_INT32);
     for (int64_t i = rows.begin; i < rows.end; i++) {
-        const int32_t have = got ? got[i - rows.begin] : got_u8[i - rows.begin], expected = ((int32_t *)want.data)[i];
+        const int32_t have = got ? got[i - rows.begin] : got_u8[i - rows.begin],
+                      expected = ((int32_t *)want.data)[i];
         if (have != expected) fail_msg("%s[%lld]: %d, want %d", path, (long long)i, have, expected);
     }
     golden_free(&want);
@@ -146,7 +150,8 @@ static void check_parameter(hid_t group, const char *name, void *context) {
         off += (a - b) * (a - b), moved += (b - c) * (b - c), counted++;
     }
     if (counted > 0)
-        require(sqrt(off / counted) / fmax(sqrt(moved / counted), golden_attribute(w->at, path, "floor")), w->at, path);
+        require(sqrt(off / counted) / fmax(sqrt(moved / counted), golden_attribute(w->at, path, "floor")),
+                w->at, path);
     golden_free(&want);
     free(got);
 }
@@ -157,10 +162,15 @@ static void walk(hid_t at, const char *path, struct net *net, const struct traje
     if (golden_has(at, path)) golden_walk(at, path, visit, &w);
 }
 
-void trajectory_check_gradient(hid_t at, const char *path, struct net *net) { walk(at, path, net, NULL, check_gradient); }
+void trajectory_check_gradient(hid_t at, const char *path, struct net *net) {
+    walk(at, path, net, NULL, check_gradient);
+}
 
-void trajectory_check_parameters(hid_t at, const char *path, struct net *net, const struct trajectory_start *start) {
+void trajectory_check_parameters(hid_t at, const char *path, struct net *net,
+                                 const struct trajectory_start *start) {
     walk(at, path, net, start, check_parameter);
 }
 
-void trajectory_check_running(hid_t at, const char *path, struct net *net) { walk(at, path, net, NULL, check_running); }
+void trajectory_check_running(hid_t at, const char *path, struct net *net) {
+    walk(at, path, net, NULL, check_running);
+}

@@ -9,9 +9,10 @@
 /* A numeric array attribute: its length; up to `capacity` numbers into out (may be NULL). */
 size_t trajectory_numbers(hid_t at, const char *path, const char *name, double *out, size_t capacity);
 
-/* Rows [rows) of the data set at path, `columns` wide, against got (host memory), within its attribute `allowed`:
- * error = max |got - want| / max(max |want| of the whole data set, floor). */
-void trajectory_check_rows(hid_t at, const char *path, const float *got, struct interval rows, int64_t columns);
+/* Rows [rows) of the data set at path, `columns` wide, against got (host memory), within its attribute
+ * `allowed`: error = max |got - want| / max(max |want| of the whole data set, floor). */
+void trajectory_check_rows(hid_t at, const char *path, const float *got, struct interval rows,
+                           int64_t columns);
 
 /* Equal integers: int32 or uint8 (one of the two given). */
 void trajectory_check_integers(hid_t at, const char *path, const int32_t *got, const uint8_t *got_u8,
@@ -28,10 +29,12 @@ struct trajectory_start {
 void trajectory_remember(struct net *net, struct trajectory_start *start);
 void trajectory_forget(struct trajectory_start *start);
 
-/* Every data set of the group at path (none where it does not exist) against the net's gradients, its parameters (by
- * movement: rms(got - want) / max(rms(want - start), floor), without the rows of `ignore_rows`), its buffers. */
+/* Every data set of the group at path (none where it does not exist) against the net's gradients, its
+ * parameters (by movement: rms(got - want) / max(rms(want - start), floor), without the rows of
+ * `ignore_rows`), its buffers. */
 void trajectory_check_gradient(hid_t at, const char *path, struct net *net);
-void trajectory_check_parameters(hid_t at, const char *path, struct net *net, const struct trajectory_start *start);
+void trajectory_check_parameters(hid_t at, const char *path, struct net *net,
+                                 const struct trajectory_start *start);
 void trajectory_check_running(hid_t at, const char *path, struct net *net);
 
 #endif

@@ -1,7 +1,8 @@
 // CASES np=1,2,3,5
 // LIMIT 240
-// Every cotrain_*.h5 of $GOLDEN (default tests/golden): each step's logits, features, confidences, masks, terms,
-// gradients, norms and updates, with the peers' batches shared out over any number of ranks and labels exchanged.
+// Every cotrain_*.h5 of $GOLDEN (default tests/golden): each step's logits, features, confidences, masks,
+// terms, gradients, norms and updates, with the peers' batches shared out over any number of ranks and labels
+// exchanged.
 #include <glob.h>
 #include <math.h>
 #include <stdlib.h>
@@ -52,7 +53,8 @@ static void share_ranks(struct trajectory *t) {
     for (int p = 0; p < N_PEERS; p++) t->peers[p].group = groups[p];
 }
 
-static void integers(hid_t at, const char *path, const char *name, int32_t *out, int32_t capacity, int32_t *n) {
+static void integers(hid_t at, const char *path, const char *name, int32_t *out, int32_t capacity,
+                     int32_t *n) {
     *n = (int32_t)trajectory_numbers(at, path, name, NULL, 0);
     double values[16];
     assert_true(*n <= capacity && *n <= 16);
@@ -89,7 +91,8 @@ static void open_peers(struct trajectory *t) {
         if (!peer->group) continue;
         const struct model_spec spec = read_spec(t, peer_names[p]);
         char path[600];
-        snprintf(path, sizeof path, "%s_%s.safetensors", t->stem, spec.family == MODEL_SWIN ? "swin" : "convnext");
+        snprintf(path, sizeof path, "%s_%s.safetensors", t->stem,
+                 spec.family == MODEL_SWIN ? "swin" : "convnext");
         assert_ok(net_new(&ops_cpu, be, &spec, t->side, t->side, DTYPE_F32, &peer->net));
         assert_ok(weights_load(peer->net, path, WEIGHTS_HEAD_LOAD, NULL));
         trajectory_remember(peer->net, &peer->start);
@@ -97,9 +100,8 @@ static void open_peers(struct trajectory *t) {
 }
 
 static void open_phase(struct trajectory *t, bool warmup) {
-    const struct learner_options learner = {.optimizer = &t->optimizer,
-                                            .bucket_bytes = 20000,
-                                            .sharded = getenv("SHARD") != NULL};
+    const struct learner_options learner = {
+        .optimizer = &t->optimizer, .bucket_bytes = 20000, .sharded = getenv("SHARD") != NULL};
     for (int p = 0; p < N_PEERS; p++) {
         struct peer *peer = &t->peers[p];
         if (!peer->group) continue;
@@ -125,7 +127,8 @@ static void feed(struct trajectory *t, int p, int step, bool warmup) {
         snprintf(path, sizeof path, "step%d/%s/input/%s", step, peer_names[p], step_input_name(i));
         struct golden_array x = golden_read(t->file, path, H5T_NATIVE_FLOAT);
         assert_int_equal(x.shape[0], t->n_global[i]);
-        assert_ok(ops_cpu.copy_in(be, cotrain_input(peer, i), (float *)x.data + first * row, n * row * sizeof(float)));
+        assert_ok(ops_cpu.copy_in(be, cotrain_input(peer, i), (float *)x.data + first * row,
+                                  n * row * sizeof(float)));
         golden_free(&x);
         if (i > INPUT_LABELLED) continue;
         snprintf(path, sizeof path, "step%d/labels/%s", step, step_input_name(i));
@@ -159,7 +162,8 @@ static void check_forward(struct trajectory *t, int p, int step, bool warmup) {
         snprintf(path, sizeof path, "step%d/%s/features/%s", step, peer_names[p], step_input_name(i));
         const struct pass *pass = i == INPUT_UNLABELLED ? peer->own : peer->rest;
         const int64_t first = (peer->loss.logits[i] - pass_logits((struct pass *)pass)) / k;
-        trajectory_check_rows(t->file, path, pass_features((struct pass *)pass) + first * d, peer->rows[i], d);
+        trajectory_check_rows(t->file, path, pass_features((struct pass *)pass) + first * d, peer->rows[i],
+                              d);
     }
 }
 
@@ -204,7 +208,8 @@ static void run_step(struct trajectory *t, int step) {
     struct cotrain_step s = {.smoothing = (float)golden_attribute(t->file, "/", "smoothing"),
                              .tau = (float)golden_attribute(t->file, path, "tau"),
                              .tau_source = (float)golden_attribute(t->file, "/", "tau_source")};
-    for (int i = 0; i < LOSS_N_TERMS; i++) s.weight[i] = (float)(warmup ? (i < 2 ? t->weight_warmup[i] : 0) : t->weight[i]);
+    for (int i = 0; i < LOSS_N_TERMS; i++)
+        s.weight[i] = (float)(warmup ? (i < 2 ? t->weight_warmup[i] : 0) : t->weight[i]);
     if (golden_attribute(t->file, path, "fresh_optimiser") > 0) open_phase(t, warmup);
     for (int p = 0; p < N_PEERS; p++) {
         if (!t->peers[p].group) continue;
@@ -218,8 +223,10 @@ static void run_step(struct trajectory *t, int step) {
         struct optimiser_outcome outcome;
         assert_ok(cotrain_forward_rest(&peer->step, &s));
         check_forward(t, p, step, warmup);
-        if (p == 0) for (int i = LOSS_CORAL; i < LOSS_N_TERMS; i++) s.weight[i] = 0;
-        else if (!warmup) s.weight[LOSS_CORAL] = (float)t->weight[LOSS_CORAL];
+        if (p == 0)
+            for (int i = LOSS_CORAL; i < LOSS_N_TERMS; i++) s.weight[i] = 0;
+        else if (!warmup)
+            s.weight[LOSS_CORAL] = (float)t->weight[LOSS_CORAL];
         peer->step.loss.weight[LOSS_CORAL] = s.weight[LOSS_CORAL];
         assert_ok(cotrain_backward(&peer->step, &s, true, true));
         if (!warmup) check_selection(t, p, step);

@@ -1,7 +1,7 @@
 // CASES np=1,2,3,5
 // LIMIT 240
-// Every distil_*.h5 of $GOLDEN (default tests/golden): teachers' selection, logits, terms, norms, updates and running
-// statistics of both forms of batch norm, with the batch shared out over any number of ranks.
+// Every distil_*.h5 of $GOLDEN (default tests/golden): teachers' selection, logits, terms, norms, updates and
+// running statistics of both forms of batch norm, with the batch shared out over any number of ranks.
 #include <glob.h>
 #include <math.h>
 #include <stdlib.h>
@@ -77,8 +77,10 @@ static void open_student(struct trajectory *t, bool joint) {
     assert_ok(net_new(&ops_cpu, be, &spec, t->side, t->side, DTYPE_F32, &t->net));
     assert_ok(weights_load(t->net, path, WEIGHTS_HEAD_LOAD, NULL));
     trajectory_remember(t->net, &t->start);
-    const struct learner_options learner = {.optimizer = &t->optimizer, .bucket_bytes = 100000, .sharded = getenv("SHARD") != NULL};
-    struct distil_student_options o = {.joint = joint, .height = t->side, .width = t->side, .learner = &learner};
+    const struct learner_options learner = {
+        .optimizer = &t->optimizer, .bucket_bytes = 100000, .sharded = getenv("SHARD") != NULL};
+    struct distil_student_options o = {
+        .joint = joint, .height = t->side, .width = t->side, .learner = &learner};
     memcpy(o.n_global, t->n_global, sizeof o.n_global);
     for (int i = 0; i < 3; i++) o.weight[i] = (float)weight[i];
     assert_ok(distil_student_new(t->net, world, &o, &t->student));
@@ -91,7 +93,8 @@ static void feed_images(struct trajectory *t, int step) {
         const size_t first = (size_t)t->student.rows[i].begin, n = (size_t)distil_n_local(&t->student, i);
         snprintf(path, sizeof path, "step%d/input/%s", step, inputs[i]);
         struct golden_array x = golden_read(t->file, path, H5T_NATIVE_FLOAT);
-        assert_ok(ops_cpu.copy_in(be, distil_input(&t->student, i), (float *)x.data + first * row, n * row * sizeof(float)));
+        assert_ok(ops_cpu.copy_in(be, distil_input(&t->student, i), (float *)x.data + first * row,
+                                  n * row * sizeof(float)));
         golden_free(&x);
         if (i == DISTIL_UNLABELLED) continue;
         snprintf(path, sizeof path, "step%d/labels/%s", step, inputs[i]);
@@ -136,7 +139,8 @@ static void check_logits(struct trajectory *t, int step, bool joint) {
         float *host = calloc((size_t)(n * k + 1), sizeof *host);
         memcpy(host, distil_logits(&t->student, i), (size_t)(n * k) * sizeof *host);
         for (int64_t r = 0; i == DISTIL_UNLABELLED && !joint && r < n; r++)
-            if (!t->student.kept[r]) memset(host + r * k, 0, (size_t)k * sizeof *host); /* the file has 0 there */
+            if (!t->student.kept[r])
+                memset(host + r * k, 0, (size_t)k * sizeof *host); /* the file has 0 there */
         snprintf(path, sizeof path, "%s/step%d/logits/%s", t->variant, step, inputs[i]);
         trajectory_check_rows(t->file, path, host, t->student.rows[i], k);
         free(host);
@@ -176,7 +180,8 @@ static void check_evaluation(struct trajectory *t) {
     char path[128];
     const int64_t n = t->n_global[DISTIL_SOURCE];
     struct pass *pass;
-    const struct pass_options o = {.batch = (int32_t)n, .height = t->side, .width = t->side, .mode = PASS_INFER};
+    const struct pass_options o = {
+        .batch = (int32_t)n, .height = t->side, .width = t->side, .mode = PASS_INFER};
     assert_ok(pass_new(t->net, &o, &pass));
     snprintf(path, sizeof path, "step%d/input/source", t->n_steps - 1);
     struct golden_array x = golden_read(t->file, path, H5T_NATIVE_FLOAT);

@@ -1,7 +1,7 @@
 // CASES np=1,2,3,5
 // LIMIT 240
-// Every frozen_*.h5 of $GOLDEN (default tests/golden): CORAL, initial training, and every run stored: masks and labels at
-// each outer iteration exactly, losses, weights, the classifier kept, final predictions.
+// Every frozen_*.h5 of $GOLDEN (default tests/golden): CORAL, initial training, and every run stored: masks
+// and labels at each outer iteration exactly, losses, weights, the classifier kept, final predictions.
 #include <glob.h>
 #include <math.h>
 #include <stdlib.h>
@@ -24,8 +24,8 @@ struct peer {
     struct comm *group;
     struct head *head;
     int64_t d;
-    float *x[HEAD_N_INPUTS];       /* this rank's rows, as they are trained on */
-    float *validation;             /* all validation rows */
+    float *x[HEAD_N_INPUTS]; /* this rank's rows, as they are trained on */
+    float *validation;       /* all validation rows */
     struct interval rows[HEAD_N_INPUTS];
     struct pseudo_label *own, *other;
     float *w0, *w, *best;
@@ -45,10 +45,13 @@ struct frozen {
     int32_t *val_index;
 };
 
-static double attribute(const struct frozen *f, const char *name) { return golden_attribute(f->file, "/", name); }
+static double attribute(const struct frozen *f, const char *name) {
+    return golden_attribute(f->file, "/", name);
+}
 
 /* max |got - want| of a data set of doubles, against its largest value. */
-static void check_close(const struct frozen *f, const char *path, const float *got, size_t n, size_t skip, double allowed) {
+static void check_close(const struct frozen *f, const char *path, const float *got, size_t n, size_t skip,
+                        double allowed) {
     struct golden_array want = golden_read(f->file, path, H5T_NATIVE_DOUBLE);
     double worst = 0, largest = 1e-30;
     assert_true(skip + n <= want.n);
@@ -59,7 +62,8 @@ static void check_close(const struct frozen *f, const char *path, const float *g
     }
     golden_free(&want);
     if (getenv("VERBOSE")) fprintf(stderr, "%s: %.2e of %.0e\n", path, worst / largest, allowed);
-    if (!(worst <= allowed * largest)) fail_msg("%s: error %.3e, allowed %.0e", path, worst / largest, allowed);
+    if (!(worst <= allowed * largest))
+        fail_msg("%s: error %.3e, allowed %.0e", path, worst / largest, allowed);
 }
 
 static float *local_rows(const struct frozen *f, const char *path, struct interval rows, int64_t d) {
@@ -91,7 +95,8 @@ static void open_peer(struct frozen *f, int p) {
     float *all = local_rows(f, path, (struct interval){0, f->n_global[HEAD_UNLABELLED]}, peer->d);
     peer->validation = calloc((size_t)(f->n_val * peer->d), sizeof(float));
     for (int32_t i = 0; i < f->n_val; i++)
-        memcpy(peer->validation + i * peer->d, all + f->val_index[i] * peer->d, (size_t)peer->d * sizeof(float));
+        memcpy(peer->validation + i * peer->d, all + f->val_index[i] * peer->d,
+               (size_t)peer->d * sizeof(float));
     free(all);
     peer->own = calloc((size_t)f->n_global[HEAD_UNLABELLED], sizeof *peer->own);
     peer->other = calloc((size_t)f->n_global[HEAD_UNLABELLED], sizeof *peer->other);
@@ -108,7 +113,8 @@ static void apply_coral(struct frozen *f, int p) {
         float *both = calloc((size_t)((n_s + n_t) * d + 1), sizeof *both);
         memcpy(both, peer->x[0], (size_t)(n_s * d) * sizeof *both);
         memcpy(both + n_s * d, peer->x[1], (size_t)(n_t * d) * sizeof *both);
-        assert_ok(coral_fit(peer->group, attribute(f, "coral_ridge"), d, both, n_s + n_t, peer->x[2], n_u, &t));
+        assert_ok(
+            coral_fit(peer->group, attribute(f, "coral_ridge"), d, both, n_s + n_t, peer->x[2], n_u, &t));
         assert_ok(coral_apply_source(&t, both, n_s + n_t));
         memcpy(peer->x[0], both, (size_t)(n_s * d) * sizeof *both);
         memcpy(peer->x[1], both + n_s * d, (size_t)(n_t * d) * sizeof *both);
@@ -118,7 +124,8 @@ static void apply_coral(struct frozen *f, int p) {
         for (int i = 0; i < 3; i++) {
             char path[64];
             snprintf(path, sizeof path, "expect/coral/%s/%s", names[p], expected[i]);
-            check_close(f, path, peer->x[i], (size_t)(interval_length(peer->rows[i]) * d), (size_t)(peer->rows[i].begin * d), 1e-5);
+            check_close(f, path, peer->x[i], (size_t)(interval_length(peer->rows[i]) * d),
+                        (size_t)(peer->rows[i].begin * d), 1e-5);
         }
         coral_free(&t);
         free(both);
@@ -166,7 +173,8 @@ static void train_init(struct frozen *f, int p) {
         double terms[HEAD_N_TERMS];
         assert_ok(head_step(peer->head, terms));
         const double total = terms[0] + terms[1], want = ((double *)loss.data)[step];
-        if (!(fabs(total - want) <= 1e-4 * fabs(want) + 1e-6)) fail_msg("%s step %zu: %g, want %g", path, step, total, want);
+        if (!(fabs(total - want) <= 1e-4 * fabs(want) + 1e-6))
+            fail_msg("%s step %zu: %g, want %g", path, step, total, want);
         snprintf(name, sizeof name, "w_step%zu", step + 1);
         check_weights(f, p, "init", name);
     }
@@ -194,7 +202,8 @@ static void check_selection(struct frozen *f, int p, const char *run, int outer,
     const struct peer *peer = &f->peers[p];
     const struct interval u = peer->rows[HEAD_UNLABELLED], s = peer->rows[HEAD_SOURCE];
     char path[128];
-#define READ(name, type) (snprintf(path, sizeof path, "expect/%s/%s/%s", run, names[p], name), golden_read(f->file, path, type))
+#define READ(name, type)                                                                                     \
+    (snprintf(path, sizeof path, "expect/%s/%s/%s", run, names[p], name), golden_read(f->file, path, type))
     struct golden_array label = READ("label_u", H5T_NATIVE_INT32), mask = READ("mask_u", H5T_NATIVE_UINT8),
                         mask_s = READ("mask_s", H5T_NATIVE_UINT8), conf = READ("conf_u", H5T_NATIVE_DOUBLE);
 #undef READ
@@ -204,12 +213,13 @@ static void check_selection(struct frozen *f, int p, const char *run, int outer,
         if (got->label != ((int32_t *)label.data)[outer * n_u + i] ||
             (got->confidence > (float)tau) != ((uint8_t *)mask.data)[outer * n_u + i] ||
             fabs((double)got->confidence - ((double *)conf.data)[outer * n_u + i]) > 1e-4)
-            fail_msg("%s %s outer %d row %lld: label %d confidence %g, want %d %g", run, names[p], outer, (long long)i,
-                     got->label, (double)got->confidence, ((int32_t *)label.data)[outer * n_u + i],
-                     ((double *)conf.data)[outer * n_u + i]);
+            fail_msg("%s %s outer %d row %lld: label %d confidence %g, want %d %g", run, names[p], outer,
+                     (long long)i, got->label, (double)got->confidence,
+                     ((int32_t *)label.data)[outer * n_u + i], ((double *)conf.data)[outer * n_u + i]);
     }
     for (int64_t i = s.begin; i < s.end; i++)
-        assert_int_equal(head_source_mask(peer->head)[i - s.begin], ((uint8_t *)mask_s.data)[outer * n_s + i]);
+        assert_int_equal(head_source_mask(peer->head)[i - s.begin],
+                         ((uint8_t *)mask_s.data)[outer * n_s + i]);
     golden_free(&label);
     golden_free(&mask);
     golden_free(&mask_s);
@@ -233,12 +243,14 @@ static void check_losses(struct frozen *f, int p, const char *run, int outer, in
     const hsize_t r = want.shape[1];
     for (int t = 0; t < HEAD_N_TERMS; t++) {
         const double w = ((double *)want.data)[((hsize_t)outer * r + (hsize_t)at) * 5 + (hsize_t)t];
-        if (!(fabs(terms[t] - w) <= 2e-4 * fabs(w) + 2e-5)) fail_msg("%s outer %d term %d: %g, want %g", path, outer, t, terms[t], w);
+        if (!(fabs(terms[t] - w) <= 2e-4 * fabs(w) + 2e-5))
+            fail_msg("%s outer %d term %d: %g, want %g", path, outer, t, terms[t], w);
     }
     golden_free(&want);
 }
 
-static void outer_iteration(struct frozen *f, const char *run, int outer, int n_inner, const struct golden_array *loss_inner) {
+static void outer_iteration(struct frozen *f, const char *run, int outer, int n_inner,
+                            const struct golden_array *loss_inner) {
     char path[128];
     snprintf(path, sizeof path, "expect/%s", run);
     const double tau_s = golden_attribute(f->file, path, "tau_s");
@@ -296,7 +308,8 @@ static void one_run(hid_t group, const char *run, void *context) {
     char path[128];
     snprintf(path, sizeof path, "expect/%s", run);
     if (H5Aexists_by_name(f->file, path, "n_outer", H5P_DEFAULT) <= 0) return; /* coral, init */
-    const int n_outer = (int)golden_attribute(f->file, path, "n_outer"), n_inner = (int)golden_attribute(f->file, path, "n_inner");
+    const int n_outer = (int)golden_attribute(f->file, path, "n_outer"),
+              n_inner = (int)golden_attribute(f->file, path, "n_inner");
     const int every = (int)attribute(f, "eval_every");
     snprintf(path, sizeof path, "expect/%s/loss_inner", run);
     struct golden_array loss_inner = golden_read(f->file, path, H5T_NATIVE_INT32);
@@ -369,7 +382,8 @@ static void run_file(const char *name) {
         struct peer *peer = &f.peers[p];
         head_free(peer->head);
         for (int i = 0; i < HEAD_N_INPUTS; i++) free(peer->x[i]);
-        free(peer->validation), free(peer->own), free(peer->other), free(peer->w0), free(peer->w), free(peer->best);
+        free(peer->validation), free(peer->own), free(peer->other), free(peer->w0), free(peer->w),
+            free(peer->best);
         comm_free(&peer->group);
     }
     for (int i = 0; i < 3; i++) free(f.y[i]);

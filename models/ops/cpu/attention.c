@@ -12,7 +12,9 @@ struct scratch {
     int64_t lp, buffer_elem, table_elem;
 };
 
-static bool has_padding(const struct window_attention *a) { return a->h % a->wh != 0 || a->w % a->ww != 0; }
+static bool has_padding(const struct window_attention *a) {
+    return a->h % a->wh != 0 || a->w % a->ww != 0;
+}
 
 static struct scratch scratch_of(const struct backend *be, const struct window_attention *a, bool backward,
                                  struct carve *c) {
@@ -89,7 +91,9 @@ status_t cpu_window_attention_backward(struct backend *be, const struct window_a
     if (a->n == 0) return STATUS_OK;
     struct carve c = {.base = scratch};
     struct scratch s = scratch_of(be, a, true, &c);
-    struct attention_arguments k = {.y = (void *)(uintptr_t)g->y, .g = g, .dtable = s.dtable,
+    struct attention_arguments k = {.y = (void *)(uintptr_t)g->y,
+                                    .g = g,
+                                    .dtable = s.dtable,
                                     .dqkv_bias = g->dqkv_bias ? s.dqkv_bias : NULL};
     int64_t n_items;
     double cost;

@@ -5,9 +5,12 @@
 #include "models/ops/ops.h"
 
 /* Rows of L tokens and of d channels are padded to whole vectors. */
-static inline int64_t round_to(int64_t n, int64_t vector) { return (n + vector - 1) / vector * vector; }
+static inline int64_t round_to(int64_t n, int64_t vector) {
+    return (n + vector - 1) / vector * vector;
+}
 
-/* The same for the kernel of bf16, in 32-bit words: 2 rows of words for offsets and zones, one of sums; see struct bf16_window. */
+/* The same for the kernel of bf16, in 32-bit words: 2 rows of words for offsets and zones, one of sums; see
+ * struct bf16_window. */
 static inline int64_t attention_bf16_elem(int64_t l, int64_t lp, int64_t dp, bool backward) {
     int64_t pairs = (l + 1) / 2 * dp, pairs_l = (l + 1) / 2 * lp, turned = dp / 2 * lp;
     int64_t forward = 3 * lp + 4 * pairs + turned + l * lp + pairs_l + l * dp;

@@ -1,14 +1,14 @@
-/* Window attention of one head in one window at a time. The window's rows of q, k and v are gathered into small
- * fp32 matrices that stay in the first two caches; shift, split and padding are in the table of offsets. Where the
- * processor multiplies bf16, attention_bf16.simd.c serves that type. */
+/* Window attention of one head in one window at a time. The window's rows of q, k and v are gathered into
+ * small fp32 matrices that stay in the first two caches; shift, split and padding are in the table of
+ * offsets. Where the processor multiplies bf16, attention_bf16.simd.c serves that type. */
 #include "models/ops/cpu/attention_window.h"
 
 #include <math.h>
 
 /* ---- small products: C (m, n vectors) = A B, A by strides, B and C rows of whole vectors ---- */
 
-INLINE void product_tile(const int rows, const int vectors, int64_t k, const float *a, int64_t a_row, int64_t a_col,
-                         const float *b, int64_t ldb, float *c, int64_t ldc) {
+INLINE void product_tile(const int rows, const int vectors, int64_t k, const float *a, int64_t a_row,
+                         int64_t a_col, const float *b, int64_t ldb, float *c, int64_t ldc) {
     vf sum[8][2];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
@@ -27,8 +27,8 @@ INLINE void product_tile(const int rows, const int vectors, int64_t k, const flo
         for (int v = 0; v < vectors; v++) v_store(c + r * ldc + v * VL, sum[r][v]);
 }
 
-static void product(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_row, int64_t a_col, const float *b,
-                    int64_t ldb, float *c, int64_t ldc) {
+static void product(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_row, int64_t a_col,
+                    const float *b, int64_t ldb, float *c, int64_t ldc) {
     for (int64_t j = 0; j < n; j += 2 * VL) {
         bool two = j + VL < n;
         int64_t i = 0;
@@ -51,8 +51,8 @@ static void product(int64_t m, int64_t n, int64_t k, const float *a, int64_t a_r
 
 /* (L, padded d) = factor * channels [column, column + d) of the window's rows of x (rows of `stride`); padded
  * tokens are taken from `instead`. */
-INLINE void gather_as(const struct window *w, const void *x, int64_t stride, int64_t column, const float *instead,
-                      float factor, float *out, const enum dtype type) {
+INLINE void gather_as(const struct window *w, const void *x, int64_t stride, int64_t column,
+                      const float *instead, float factor, float *out, const enum dtype type) {
     for (int64_t i = 0; i < w->l; i++) {
         for (int64_t c = 0; c < w->dp; c += VL) {
             int64_t n = w->d - c;
@@ -63,8 +63,8 @@ INLINE void gather_as(const struct window *w, const void *x, int64_t stride, int
     }
 }
 
-static void gather(const struct window *w, const void *x, int64_t stride, int64_t column, const float *instead,
-                   float factor, float *out) {
+static void gather(const struct window *w, const void *x, int64_t stride, int64_t column,
+                   const float *instead, float factor, float *out) {
     if (w->a->dtype == DTYPE_F32)
         gather_as(w, x, stride, column, instead, factor, out, DTYPE_F32);
     else
@@ -76,7 +76,8 @@ static void transpose(const struct window *w, const float *in, float *out) {
 #if VL == 16
     for (int64_t c = 0; c < w->dp; c += VL)
         for (int64_t i = 0; i < w->lp; i += VL)
-            transpose_16((const uint32_t *)in + i * w->dp + c, w->dp, w->l - i, (uint32_t *)out + c * w->lp + i, w->lp);
+            transpose_16((const uint32_t *)in + i * w->dp + c, w->dp, w->l - i,
+                         (uint32_t *)out + c * w->lp + i, w->lp);
 #else
     for (int64_t c = 0; c < w->d; c++) {
         for (int64_t i = 0; i < w->l; i++) out[c * w->lp + i] = in[i * w->dp + c];
@@ -90,7 +91,8 @@ static void logits(const struct window *w) {
     product(w->l, w->lp, w->d, w->q, w->dp, 1, w->kt, w->lp, w->p, w->lp);
 }
 
-/* p = softmax of p + bias + mask without the division: returns each row's sum in `sum` and its log-sum-exp. */
+/* p = softmax of p + bias + mask without the division: returns each row's sum in `sum` and its log-sum-exp.
+ */
 static void softmax_rows(const struct window *w, const float *bias, float *sum, float *lse) {
     for (int64_t i = 0; i < w->l; i++) {
         float *row = w->p + i * w->lp;
@@ -134,7 +136,8 @@ static void window_start(struct window *w, const struct attention_arguments *arg
     w->ds = at_, at_ += ll;
 }
 
-static void window_gather(struct window *w, int64_t item, int64_t windows_y, int64_t windows_x, const void *qkv) {
+static void window_gather(struct window *w, int64_t item, int64_t windows_y, int64_t windows_x,
+                          const void *qkv) {
     const struct window_attention *a = w->a;
     int64_t all = a->n * windows_y * windows_x, column = item / all * w->d;
     w->head = item / all;
@@ -165,12 +168,14 @@ void SIMD_NAME(kernel_attention)(const void *arguments, int64_t begin, int64_t e
         logits(&w);
         window_prefetch(&w, w.number + 1, windows_y, windows_x, a->qkv, 3 * a->c, a->c + w.head * w.d);
         float *sum = w.kt; /* free now; d >= 1 rows of padded L */
-        softmax_rows(&w, args->bias + w.head * w.l * w.lp, sum, a->lse ? a->lse + (w.number * a->heads + w.head) * w.l : NULL);
+        softmax_rows(&w, args->bias + w.head * w.l * w.lp, sum,
+                     a->lse ? a->lse + (w.number * a->heads + w.head) * w.l : NULL);
         window_prefetch(&w, w.number + 1, windows_y, windows_x, a->qkv, 3 * a->c, 2 * a->c + w.head * w.d);
         product(w.l, w.dp, w.l, w.p, w.lp, 1, w.v, w.dp, w.q, w.dp);
         for (int64_t i = 0; i < w.l; i++) {
             float inverse = 1.0f / sum[i];
-            for (int64_t c = 0; c < w.dp; c += VL) v_store(w.q + i * w.dp + c, v_load(w.q + i * w.dp + c) * inverse);
+            for (int64_t c = 0; c < w.dp; c += VL)
+                v_store(w.q + i * w.dp + c, v_load(w.q + i * w.dp + c) * inverse);
         }
         scatter(&w, args->y, a->c, w.head * w.d, NULL, 1.0f, w.q);
     }
@@ -201,7 +206,8 @@ static void window_grad(struct window *w, const struct attention_arguments *args
     gather(w, g->dy, a->c, column, NULL, 1.0f, w->d_o);
     for (int64_t i = 0; i < w->l; i++) {
         vf dot = v_zero();
-        for (int64_t c = 0; c < w->dp; c += VL) dot += v_load(w->dv + i * w->dp + c) * v_load(w->d_o + i * w->dp + c);
+        for (int64_t c = 0; c < w->dp; c += VL)
+            dot += v_load(w->dv + i * w->dp + c) * v_load(w->d_o + i * w->dp + c);
         dots[i] = v_sum(dot);
     }
     transpose(w, w->v, w->vt);
@@ -230,7 +236,8 @@ void SIMD_NAME(kernel_attention_grad)(const void *arguments, int64_t begin, int6
     }
 #endif
     int64_t windows_y = (a->h + a->wh - 1) / a->wh, windows_x = (a->w + a->ww - 1) / a->ww;
-    int64_t all = a->n * windows_y * windows_x, table_elem = (int64_t)(2 * a->wh - 1) * (2 * a->ww - 1) * a->heads;
+    int64_t all = a->n * windows_y * windows_x,
+            table_elem = (int64_t)(2 * a->wh - 1) * (2 * a->ww - 1) * a->heads;
     bool goes_on = part_goes_on(&part);
     float *padding = args->dqkv_bias ? args->dqkv_bias + part * 3 * a->c : NULL;
     float *dtable = args->dtable + part * table_elem;
@@ -245,7 +252,8 @@ void SIMD_NAME(kernel_attention_grad)(const void *arguments, int64_t begin, int6
         for (; item < stop; item++) {
             window_gather(&w, item, windows_y, windows_x, a->qkv);
             window_grad(&w, args, args->bias + w.head * w.l * w.lp, windows_y, windows_x, padding);
-            for (int64_t i = 0; i < w.l * w.lp; i += VL) v_store(ds_sum + i, v_load(ds_sum + i) + v_load(w.ds + i));
+            for (int64_t i = 0; i < w.l * w.lp; i += VL)
+                v_store(ds_sum + i, v_load(ds_sum + i) + v_load(w.ds + i));
         }
         table_grad(&w, ds_sum, dtable);
     }

@@ -1,6 +1,8 @@
-/* Window attention in bf16 with the processor's products of pairs: c += a[0] b[0] + a[1] b[1] in fp32. A pair is a 32-bit
- * word. Left factors have pairs along their rows; right factors have the word of two neighbouring rows in each column
- * ("paired"). Probabilities and their gradients are rounded to bf16 for the products, everything else is fp32. */
+/* Window attention in bf16 with the processor's products of pairs: c += a[0] b[0] + a[1] b[1] in fp32. A pair
+ * is a 32-bit word. Left factors have pairs along their rows; right factors have the word of two neighbouring
+ * rows in each column
+ * ("paired"). Probabilities and their gradients are rounded to bf16 for the products, everything else is
+ * fp32. */
 #include "models/ops/cpu/attention_window.h"
 
 #include <math.h>
@@ -19,7 +21,9 @@ INLINE vu w_load(const uint32_t *p) {
     return v;
 }
 
-INLINE void w_store(uint32_t *p, vu v) { memcpy(p, &v, sizeof v); }
+INLINE void w_store(uint32_t *p, vu v) {
+    memcpy(p, &v, sizeof v);
+}
 
 /* The words (low, high) of two vectors rounded to bf16. */
 INLINE vu v_pair(vf low, vf high) {
@@ -28,8 +32,8 @@ INLINE vu v_pair(vf low, vf high) {
 
 /* ---- small products: C (m, n vectors) = A B over k pairs ---- */
 
-INLINE void product_tile(const int rows, const int vectors, int64_t k, const uint32_t *a, int64_t a_row, int64_t a_col,
-                         const uint32_t *b, int64_t ldb, float *c, int64_t ldc) {
+INLINE void product_tile(const int rows, const int vectors, int64_t k, const uint32_t *a, int64_t a_row,
+                         int64_t a_col, const uint32_t *b, int64_t ldb, float *c, int64_t ldc) {
     vf sum[8][2];
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
@@ -71,18 +75,18 @@ static void product(int64_t m, int64_t n, int64_t k, const uint32_t *a, int64_t 
 /* ---- one head of one window ---- */
 
 struct bf16_window {
-    struct window w;    /* its fp32 matrices are not used but p, dp_ and ds (sum over the windows) */
-    int64_t half;       /* pairs of tokens; the last one's second token may be a row of zeros */
-    uint32_t *q, *k, *v, *o, *d_o;          /* (2 half, padded d) bf16 */
-    uint32_t *kt, *vt;                      /* (padded d / 2, padded L) words: turned */
+    struct window w; /* its fp32 matrices are not used but p, dp_ and ds (sum over the windows) */
+    int64_t half;    /* pairs of tokens; the last one's second token may be a row of zeros */
+    uint32_t *q, *k, *v, *o, *d_o;                        /* (2 half, padded d) bf16 */
+    uint32_t *kt, *vt;                                    /* (padded d / 2, padded L) words: turned */
     uint32_t *q_paired, *k_paired, *v_paired, *do_paired; /* (half, padded d) words */
-    uint32_t *p, *ds, *ds_paired;           /* (2 half, padded L) bf16; backward: p is paired */
-    float *out, *sum;                       /* (L, padded d), (L) */
+    uint32_t *p, *ds, *ds_paired;                         /* (2 half, padded L) bf16; backward: p is paired */
+    float *out, *sum;                                     /* (L, padded d), (L) */
 };
 
 /* Channels [column, column + d) of the window's rows of x, zeros behind d and L. */
-static void gather(const struct bf16_window *b, const void *x, int64_t stride, int64_t column, const float *instead,
-                   uint32_t *out) {
+static void gather(const struct bf16_window *b, const void *x, int64_t stride, int64_t column,
+                   const float *instead, uint32_t *out) {
     const struct window *w = &b->w;
     for (int64_t i = 0; i < 2 * b->half; i++) {
         for (int64_t c = 0; c < w->dp; c += VL) {
@@ -105,7 +109,8 @@ static void pair_rows(const struct bf16_window *b, const uint32_t *in, uint32_t 
             vh low, high;
             memcpy(&low, rows + 2 * h * b->w.dp + c, sizeof low);
             memcpy(&high, rows + (2 * h + 1) * b->w.dp + c, sizeof high);
-            w_store(out + h * b->w.dp + c, __builtin_convertvector(low, vu) | __builtin_convertvector(high, vu) << 16);
+            w_store(out + h * b->w.dp + c,
+                    __builtin_convertvector(low, vu) | __builtin_convertvector(high, vu) << 16);
         }
     }
 }
@@ -121,7 +126,8 @@ static void turn(const struct bf16_window *b, const uint32_t *in, uint32_t *out)
                 continue;
             }
             transpose_words(in + i * width + c, width, b->w.l - i, width - c, block, VL);
-            for (int64_t r = 0; r < width - c; r++) memcpy(out + (c + r) * b->w.lp + i, block + r * VL, VL * 4);
+            for (int64_t r = 0; r < width - c; r++)
+                memcpy(out + (c + r) * b->w.lp + i, block + r * VL, VL * 4);
         }
     }
 }
@@ -148,7 +154,7 @@ static void window_start(struct bf16_window *b, const struct attention_arguments
     b->kt = TAKE(uint32_t, turned);
     w->p = TAKE(float, ll);
     b->p = TAKE(uint32_t, pairs_l);
-    b->out = TAKE(float, w->l *w->dp);
+    b->out = TAKE(float, w->l * w->dp);
     for (int64_t i = 0; i < w->lp; i++) w->zone[i] = 0;
     if (!args->g) return;
     b->k_paired = b->v_paired; /* v is needed turned instead */
@@ -227,7 +233,8 @@ static void softmax_grad(const struct bf16_window *b, const float *bias, const f
     float scale = 1.0f / sqrtf((float)w->d);
     for (int64_t h = 0; h < b->half; h++) {
         int64_t n_rows = w->l - 2 * h < 2 ? 1 : 2;
-        for (int64_t r = 0; r < n_rows; r++) finish_logits(w, 2 * h + r, bias, scale, w->p + (2 * h + r) * w->lp);
+        for (int64_t r = 0; r < n_rows; r++)
+            finish_logits(w, 2 * h + r, bias, scale, w->p + (2 * h + r) * w->lp);
         for (int64_t j = 0; j < w->lp; j += VL) {
             vf p[2] = {v_zero(), v_zero()}, ds[2] = {v_zero(), v_zero()};
             for (int64_t r = 0; r < n_rows; r++) {
@@ -289,7 +296,8 @@ void SIMD_NAME(kernel_attention_bf16_grad)(const void *arguments, int64_t begin,
     const struct attention_arguments *args = arguments;
     const struct window_attention *a = args->a;
     int64_t windows_y = (a->h + a->wh - 1) / a->wh, windows_x = (a->w + a->ww - 1) / a->ww;
-    int64_t all = a->n * windows_y * windows_x, table_elem = (int64_t)(2 * a->wh - 1) * (2 * a->ww - 1) * a->heads;
+    int64_t all = a->n * windows_y * windows_x,
+            table_elem = (int64_t)(2 * a->wh - 1) * (2 * a->ww - 1) * a->heads;
     bool goes_on = part_goes_on(&part);
     float *padding = args->dqkv_bias ? args->dqkv_bias + part * 3 * a->c : NULL;
     float *dtable = args->dtable + part * table_elem;

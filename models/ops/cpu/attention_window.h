@@ -1,4 +1,5 @@
-/* What the two kernels of window attention share: where a window's tokens lie, and what leaves the window. For *.simd.c. */
+/* What the two kernels of window attention share: where a window's tokens lie, and what leaves the window.
+ * For *.simd.c. */
 #ifndef MODELS_OPS_CPU_ATTENTION_WINDOW_H
 #define MODELS_OPS_CPU_ATTENTION_WINDOW_H
 
@@ -8,9 +9,9 @@
 
 struct window {
     const struct window_attention *a;
-    int64_t l, lp, d, dp;    /* tokens, padded; channels of a head, padded */
-    int64_t head, number;    /* number of the window over all images */
-    int32_t *offset, *zone;  /* (L) token in the map, -1: padding; (L) region for the mask */
+    int64_t l, lp, d, dp;   /* tokens, padded; channels of a head, padded */
+    int64_t head, number;   /* number of the window over all images */
+    int32_t *offset, *zone; /* (L) token in the map, -1: padding; (L) region for the mask */
     bool masked;
     float *q, *k, *v, *kt, *p;
     float *d_o, *vt, *ds, *dp_, *dq, *dk, *dv; /* backward */
@@ -40,10 +41,10 @@ static inline void window_offsets(struct window *w, int64_t windows_y, int64_t w
     }
 }
 
-/* Ask for the rows of x, channels [column, column + d), that window `number` will gather: no hardware prefetcher guesses
- * them. Meant to be called between the products of the window in front. */
-static inline void window_prefetch(const struct window *w, int64_t number, int64_t windows_y, int64_t windows_x,
-                                   const void *x, int64_t stride, int64_t column) {
+/* Ask for the rows of x, channels [column, column + d), that window `number` will gather: no hardware
+ * prefetcher guesses them. Meant to be called between the products of the window in front. */
+static inline void window_prefetch(const struct window *w, int64_t number, int64_t windows_y,
+                                   int64_t windows_x, const void *x, int64_t stride, int64_t column) {
     const struct window_attention *a = w->a;
     int64_t image = number / (windows_y * windows_x), inside = number % (windows_y * windows_x);
     if (image >= a->n) return;
@@ -59,9 +60,10 @@ static inline void window_prefetch(const struct window *w, int64_t number, int64
     }
 }
 
-/* Rows back to their tokens: x[token][column ...] = factor * in; those of padded tokens are added to `padding`. */
-static inline void scatter(const struct window *w, void *x, int64_t stride, int64_t column, float *padding, float factor,
-                    const float *in) {
+/* Rows back to their tokens: x[token][column ...] = factor * in; those of padded tokens are added to
+ * `padding`. */
+static inline void scatter(const struct window *w, void *x, int64_t stride, int64_t column, float *padding,
+                           float factor, const float *in) {
     for (int64_t i = 0; i < w->l; i++) {
         for (int64_t c = 0; c < w->dp; c += VL) {
             int64_t n = w->d - c;
@@ -69,7 +71,8 @@ static inline void scatter(const struct window *w, void *x, int64_t stride, int6
             if (w->offset[i] >= 0)
                 store_part(x, (int64_t)w->offset[i] * stride + column + c, v, n, w->a->dtype);
             else if (padding)
-                store_part(padding, column + c, load_part(padding, column + c, n, DTYPE_F32) + v, n, DTYPE_F32);
+                store_part(padding, column + c, load_part(padding, column + c, n, DTYPE_F32) + v, n,
+                           DTYPE_F32);
         }
     }
 }
@@ -102,10 +105,10 @@ static inline void table_grad(const struct window *w, const float *ds_sum, float
 }
 
 #if VL == 16
-/* Rows of 16 words turned into columns: element (r, c) of `in`, rows of `in_row` words, becomes (c, r) of `out`. Rows from
- * n_rows and columns from n_columns on count as zeros. */
-INLINE void transpose_words(const uint32_t *in, int64_t in_row, int64_t n_rows, const int64_t n_columns, uint32_t *out,
-                            int64_t out_row) {
+/* Rows of 16 words turned into columns: element (r, c) of `in`, rows of `in_row` words, becomes (c, r) of
+ * `out`. Rows from n_rows and columns from n_columns on count as zeros. */
+INLINE void transpose_words(const uint32_t *in, int64_t in_row, int64_t n_rows, const int64_t n_columns,
+                            uint32_t *out, int64_t out_row) {
     __m512i row[16];
     const __mmask16 inside = n_columns >= 16 ? 0xffff : (__mmask16)((1u << n_columns) - 1);
     const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
@@ -129,7 +132,8 @@ INLINE void transpose_words(const uint32_t *in, int64_t in_row, int64_t n_rows, 
     for (int c = 0; c < 16; c++) _mm512_storeu_si512(out + c * out_row, row[c]);
 }
 
-static inline void transpose_16(const uint32_t *in, int64_t in_row, int64_t n_rows, uint32_t *out, int64_t out_row) {
+static inline void transpose_16(const uint32_t *in, int64_t in_row, int64_t n_rows, uint32_t *out,
+                                int64_t out_row) {
     transpose_words(in, in_row, n_rows, 16, out, out_row);
 }
 #endif

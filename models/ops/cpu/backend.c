@@ -9,11 +9,11 @@
 #include <omp.h>
 #include <string.h>
 
-#define ALIGNMENT 256
+#define ALIGNMENT      256
 #define WORTH_A_THREAD 20000.0 /* elementary steps a thread at least: waking it takes some microseconds */
-#define POKE_S 0.5e-3          /* between two pokes, about */
-#define POKE_FLOP 5e7          /* of a matrix product in that time, each thread, fp32 */
-#define MIN_BLOCK 64           /* rows of a product at least: below, it loses too much */
+#define POKE_S         0.5e-3  /* between two pokes, about */
+#define POKE_FLOP      5e7     /* of a matrix product in that time, each thread, fp32 */
+#define MIN_BLOCK      64      /* rows of a product at least: below, it loses too much */
 
 status_t cpu_backend_open(int32_t n_threads, struct backend **out) {
     status_t status = STATUS_OK;
@@ -38,7 +38,9 @@ void cpu_backend_close(struct backend *be) {
     free(be);
 }
 
-bool cpu_has_bf16(void) { return simd_isa() == SIMD_AVX512BF16; }
+bool cpu_has_bf16(void) {
+    return simd_isa() == SIMD_AVX512BF16;
+}
 
 int32_t parallel_parts(const struct backend *be, int64_t n, double cost) {
     double worth = (double)n * cost / WORTH_A_THREAD;
@@ -61,16 +63,16 @@ void poke_when_due(const struct backend *be) {
     p->function(p->context);
 }
 
-/* Items of `cost` nanoseconds between two pokes. Multiples of 64 or 4, so that kernels which add up some rows at a time add
- * up the same ones. */
+/* Items of `cost` nanoseconds between two pokes. Multiples of 64 or 4, so that kernels which add up some rows
+ * at a time add up the same ones. */
 static int64_t poke_items(const struct backend *be, int64_t n, double cost) {
     double items = POKE_S * 1e9 / cost;
     if (!be->poke->function || items >= (double)n) return n;
     return items >= 64 ? (int64_t)items / 64 * 64 : items >= 4 ? (int64_t)items / 4 * 4 : 1;
 }
 
-static void run_part(const struct backend *be, struct interval items, int64_t block, part_fn fn, const void *arguments,
-                     int32_t part) {
+static void run_part(const struct backend *be, struct interval items, int64_t block, part_fn fn,
+                     const void *arguments, int32_t part) {
     for (int64_t i = items.begin; i < items.end || i == items.begin; i += block) {
         int64_t stop = items.end - i < block ? items.end : i + block;
         fn(arguments, i, stop, i == items.begin ? part : ~part);
@@ -88,13 +90,14 @@ void parallel_for(const struct backend *be, int64_t n, double cost, part_fn fn, 
     }
 #pragma omp parallel num_threads(n_parts)
     for (int32_t part = omp_get_thread_num(); part < n_parts; part += omp_get_num_threads())
-        run_part(be, (struct interval){n * part / n_parts, n * (part + 1) / n_parts}, block, fn, arguments, part);
+        run_part(be, (struct interval){n * part / n_parts, n * (part + 1) / n_parts}, block, fn, arguments,
+                 part);
 }
 
 /* Blocks of rows of C, or of the rows that A^T B sums over. */
 status_t cpu_matmul(struct backend *be, const struct matmul *a) {
-    const bool over_k = a->transpose_a && a->c_type == DTYPE_F32 && a->alpha == 1 && !a->bias && !a->residual &&
-                        a->activation == MATMUL_NONE && !a->column_scale;
+    const bool over_k = a->transpose_a && a->c_type == DTYPE_F32 && a->alpha == 1 && !a->bias &&
+                        !a->residual && a->activation == MATMUL_NONE && !a->column_scale;
     const int64_t n = over_k ? a->k : a->m;
     const double flop_a_row = 2.0 * (double)a->n * (double)(over_k ? a->m : a->k);
     const double flop = POKE_FLOP * be->n_threads * (a->type == DTYPE_BF16 ? 2 : 1);
@@ -134,7 +137,8 @@ void add_partials(float *y, const float *partial, int32_t n_parts, int64_t strid
 status_t cpu_alloc(struct backend *be, size_t n_bytes, void **out) {
     (void)be;
     size_t rounded;
-    CHECK(size_add(n_bytes, ALIGNMENT, &rounded), STATUS_NO_MEMORY, "%zu bytes are more than can be had", n_bytes);
+    CHECK(size_add(n_bytes, ALIGNMENT, &rounded), STATUS_NO_MEMORY, "%zu bytes are more than can be had",
+          n_bytes);
     void *p = aligned_alloc(ALIGNMENT, rounded & ~(size_t)(ALIGNMENT - 1));
     CHECK(p, STATUS_NO_MEMORY, "no memory for %zu bytes", n_bytes);
     *out = p;
@@ -166,7 +170,9 @@ status_t cpu_copy(struct backend *be, void *dst, const void *src, size_t n_bytes
     return STATUS_OK;
 }
 
-status_t cpu_fill_zero(struct backend *be, void *dst, size_t n_bytes) { return cpu_copy(be, dst, NULL, n_bytes); }
+status_t cpu_fill_zero(struct backend *be, void *dst, size_t n_bytes) {
+    return cpu_copy(be, dst, NULL, n_bytes);
+}
 
 status_t cpu_synchronise(struct backend *be) {
     (void)be;

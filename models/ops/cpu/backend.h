@@ -1,7 +1,7 @@
 /* The CPU backend: its threads, and how work is dealt out to them.
  *
- * Results depend on the number of threads given at open (partial sums are added in the order of the parts), never
- * on timing. */
+ * Results depend on the number of threads given at open (partial sums are added in the order of the parts),
+ * never on timing. */
 #ifndef MODELS_OPS_CPU_BACKEND_H
 #define MODELS_OPS_CPU_BACKEND_H
 
@@ -26,19 +26,19 @@ void poke_when_due(const struct backend *be);
 /* onednn_matmul(), in blocks of about half a millisecond where a poke is set. */
 status_t cpu_matmul(struct backend *be, const struct matmul *a);
 
-/* A kernel: items [begin, end) as part `part` of the work. Where a poke is set, a part is done in several calls, one after
- * the other; all but the first have ~part (part_goes_on() in kernels.h). */
+/* A kernel: items [begin, end) as part `part` of the work. Where a poke is set, a part is done in several
+ * calls, one after the other; all but the first have ~part (part_goes_on() in kernels.h). */
 typedef void (*part_fn)(const void *arguments, int64_t begin, int64_t end, int32_t part);
 
-/* In how many parts parallel_for() splits n items of `cost` elementary steps (about a nanosecond) each: at most
- * n_threads, one where the work is too small to wake a thread for. */
+/* In how many parts parallel_for() splits n items of `cost` elementary steps (about a nanosecond) each: at
+ * most n_threads, one where the work is too small to wake a thread for. */
 int32_t parallel_parts(const struct backend *be, int64_t n, double cost);
 
 /* Run `fn` over [0, n) in parallel_parts() contiguous parts and wait. */
 void parallel_for(const struct backend *be, int64_t n, double cost, part_fn fn, const void *arguments);
 
-/* Pieces of a scratch buffer, 256-byte aligned. With base NULL only `used` counts: the same function says how much
- * is needed and hands it out. */
+/* Pieces of a scratch buffer, 256-byte aligned. With base NULL only `used` counts: the same function says how
+ * much is needed and hands it out. */
 struct carve {
     char *base;
     size_t used;
@@ -50,7 +50,8 @@ static inline void *carve(struct carve *c, size_t n_bytes) {
     return p;
 }
 
-/* y[i] += factor * (partial[0][i] + partial[1][i] + ...); rows of `stride` floats. factor_each (n) or NULL: 1. */
+/* y[i] += factor * (partial[0][i] + partial[1][i] + ...); rows of `stride` floats. factor_each (n) or
+ * NULL: 1. */
 void add_partials(float *y, const float *partial, int32_t n_parts, int64_t stride, int64_t n,
                   const float *factor_each);
 

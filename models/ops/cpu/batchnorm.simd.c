@@ -1,5 +1,5 @@
-/* Batch normalisation. Rows are taken in blocks small enough for the first cache, and within a block one vector of
- * channels after the other, so that what belongs to the channels stays in registers. */
+/* Batch normalisation. Rows are taken in blocks small enough for the first cache, and within a block one
+ * vector of channels after the other, so that what belongs to the channels stays in registers. */
 #include "models/ops/cpu/kernels.h"
 #include "models/ops/cpu/vec.h"
 
@@ -37,13 +37,15 @@ struct channels {
 
 INLINE struct channels channels_at(const struct batchnorm *a, int64_t c) {
     int64_t n = a->c - c;
-    struct channels k = {.mean = load_part(a->mean, c, n, DTYPE_F32), .rstd = load_part(a->rstd, c, n, DTYPE_F32),
+    struct channels k = {.mean = load_part(a->mean, c, n, DTYPE_F32),
+                         .rstd = load_part(a->rstd, c, n, DTYPE_F32),
                          .bias = load_part(a->bias, c, n, DTYPE_F32)};
     k.factor = k.rstd * load_part(a->weight, c, n, DTYPE_F32);
     return k;
 }
 
-/* End of the block of rows that begins at `first`: RUN rows, within one image where a mask tells images apart. */
+/* End of the block of rows that begins at `first`: RUN rows, within one image where a mask tells images
+ * apart. */
 INLINE int64_t block_end(const struct batchnorm *a, int64_t first, int64_t end, bool *keep) {
     int64_t stop = first + RUN < end ? first + RUN : end;
     *keep = true;
@@ -61,8 +63,8 @@ INLINE int64_t block_end(const struct batchnorm *a, int64_t first, int64_t end, 
         if (c < (a)->c) body((a)->c - c);                                                                    \
     } while (0)
 
-INLINE void sums_block(const struct batchnorm *a, double *sums, int64_t first, int64_t stop, int64_t c, int64_t n,
-                       const enum dtype type) {
+INLINE void sums_block(const struct batchnorm *a, double *sums, int64_t first, int64_t stop, int64_t c,
+                       int64_t n, const enum dtype type) {
     vf s = v_zero(), q = v_zero();
     for (int64_t row = first; row < stop; row++) {
         vf x = load_part(a->x, row * a->c + c, n, type);
@@ -73,7 +75,8 @@ INLINE void sums_block(const struct batchnorm *a, double *sums, int64_t first, i
     add_to_double(sums + a->c + c, q, n);
 }
 
-INLINE void sums_as(const struct batchnorm *a, double *sums, int64_t begin, int64_t end, const enum dtype type) {
+INLINE void sums_as(const struct batchnorm *a, double *sums, int64_t begin, int64_t end,
+                    const enum dtype type) {
     bool keep;
     for (int64_t first = begin, stop; first < end; first = stop) {
         stop = block_end(a, first, end, &keep);
@@ -131,8 +134,8 @@ INLINE vf passed(const struct batchnorm *a, const struct channels *k, vf centred
     return a->relu6 ? v_between(centred * k->factor + k->bias, 0.0f, 6.0f, g) : g;
 }
 
-INLINE void grad_sums_block(const struct batchnorm *a, const void *dy, double *sums, int64_t first, int64_t stop,
-                            int64_t c, int64_t n, const enum dtype type) {
+INLINE void grad_sums_block(const struct batchnorm *a, const void *dy, double *sums, int64_t first,
+                            int64_t stop, int64_t c, int64_t n, const enum dtype type) {
     struct channels k = channels_at(a, c);
     vf s = v_zero(), q = v_zero();
     for (int64_t row = first; row < stop; row++) {

@@ -1,7 +1,7 @@
-/* Dense convolution as a matrix product with the weight (Cout, k*k*Cin) as it lies in memory. A 1x1 reads x itself;
- * otherwise the patches of some images are gathered first: for the stems and the 2x2/2 of these networks, whose
- * patches do not overlap or have three channels, that costs less than turning weights into another layout in every
- * step. */
+/* Dense convolution as a matrix product with the weight (Cout, k*k*Cin) as it lies in memory. A 1x1 reads x
+ * itself; otherwise the patches of some images are gathered first: for the stems and the 2x2/2 of these
+ * networks, whose patches do not overlap or have three channels, that costs less than turning weights into
+ * another layout in every step. */
 #include "models/ops/bf16.h"
 #include "models/ops/cpu/backend.h"
 #include "models/ops/cpu/functions.h"
@@ -31,9 +31,9 @@ static struct patches patches_of(const struct conv *a) {
 }
 
 struct conv_scratch {
-    void *patches;  /* of the convolution's type */
+    void *patches; /* of the convolution's type */
     float *dpatches;
-    float *sums;    /* a row of Cout a thread */
+    float *sums; /* a row of Cout a thread */
 };
 
 static struct conv_scratch conv_scratch(const struct backend *be, const struct patches *p, bool train,
@@ -97,8 +97,8 @@ static void gather_rows(const void *arguments, int64_t begin, int64_t end, int32
 #define CHUNK 64 /* channels summed at a time */
 
 /* sum (n) = the patches' gradients at channels [c0, c0 + n) of input pixel (y, x) of a block's image. */
-static void pixel_grad(const struct patches *p, const float *dpatches, int64_t image, int64_t y, int64_t x, int64_t c0,
-                       int64_t n, float *sum) {
+static void pixel_grad(const struct patches *p, const float *dpatches, int64_t image, int64_t y, int64_t x,
+                       int64_t c0, int64_t n, float *sum) {
     const struct conv *a = p->a;
     memset(sum, 0, (size_t)n * sizeof *sum);
     for (int64_t ky = (y + a->pad) % a->stride; ky < a->k && ky <= y + a->pad; ky += a->stride) {
@@ -107,7 +107,8 @@ static void pixel_grad(const struct patches *p, const float *dpatches, int64_t i
         for (int64_t kx = (x + a->pad) % a->stride; kx < a->k && kx <= x + a->pad; kx += a->stride) {
             int64_t ox = (x + a->pad - kx) / a->stride;
             if (ox >= p->wo) continue;
-            const float *from = dpatches + ((image * p->ho + oy) * p->wo + ox) * p->width + (ky * a->k + kx) * a->cin + c0;
+            const float *from =
+                dpatches + ((image * p->ho + oy) * p->wo + ox) * p->width + (ky * a->k + kx) * a->cin + c0;
             for (int64_t c = 0; c < n; c++) sum[c] += from[c];
         }
     }
@@ -121,7 +122,8 @@ static void spread_rows(const void *arguments, int64_t begin, int64_t end, int32
     float sum[CHUNK];
     for (int64_t i = begin * a->w; i < end * a->w; i++) { /* pixels */
         for (int64_t c0 = 0; c0 < a->cin; c0 += CHUNK) {
-            int64_t n = a->cin - c0 < CHUNK ? a->cin - c0 : CHUNK, out = (g->first_image * a->h * a->w + i) * a->cin + c0;
+            int64_t n = a->cin - c0 < CHUNK ? a->cin - c0 : CHUNK,
+                    out = (g->first_image * a->h * a->w + i) * a->cin + c0;
             pixel_grad(g->p, g->dpatches, i / a->w / a->h, i / a->w % a->h, i % a->w, c0, n, sum);
             if (a->dtype == DTYPE_F32) {
                 float *dx = (float *)g->dx + out;
@@ -136,8 +138,8 @@ static void spread_rows(const void *arguments, int64_t begin, int64_t end, int32
 }
 
 /* The patches of images [first, first + n). */
-static const void *gather(struct backend *be, const struct patches *p, const struct conv_scratch *s, int64_t first,
-                          int64_t n) {
+static const void *gather(struct backend *be, const struct patches *p, const struct conv_scratch *s,
+                          int64_t first, int64_t n) {
     if (p->direct) return p->a->x;
     struct patch_arguments g = {.p = p, .first_image = first, .patches = s->patches};
     parallel_for(be, n * p->ho, 0.3 * (double)(p->wo * p->width), gather_rows, &g);
@@ -150,9 +152,19 @@ status_t cpu_conv_forward(struct backend *be, const struct conv *a, void *y, voi
     struct conv_scratch s = conv_scratch(be, &p, false, &c);
     for (int64_t image = 0; image < a->n; image += p.images) {
         int64_t n = a->n - image < p.images ? a->n - image : p.images;
-        struct matmul m = {.type = a->dtype, .c_type = a->dtype, .transpose_b = true, .m = n * p.ho * p.wo,
-                           .n = a->cout, .k = p.width, .lda = p.width, .ldb = p.width, .ldc = a->cout, .alpha = 1,
-                           .a = gather(be, &p, &s, image, n), .b = a->weight, .bias = a->bias,
+        struct matmul m = {.type = a->dtype,
+                           .c_type = a->dtype,
+                           .transpose_b = true,
+                           .m = n * p.ho * p.wo,
+                           .n = a->cout,
+                           .k = p.width,
+                           .lda = p.width,
+                           .ldb = p.width,
+                           .ldc = a->cout,
+                           .alpha = 1,
+                           .a = gather(be, &p, &s, image, n),
+                           .b = a->weight,
+                           .bias = a->bias,
                            .c = offset_mut(y, image * p.ho * p.wo * a->cout, a->dtype),
                            .activation = a->relu6 ? MATMUL_RELU6 : MATMUL_NONE};
         TRY(cpu_matmul(be, &m));
@@ -163,8 +175,17 @@ status_t cpu_conv_forward(struct backend *be, const struct conv *a, void *y, voi
 static status_t input_grad(struct backend *be, const struct patches *p, const struct conv_grad *g,
                            const struct conv_scratch *s, int64_t image, int64_t n, const void *dy) {
     const struct conv *a = p->a;
-    struct matmul m = {.type = a->dtype, .c_type = DTYPE_F32, .m = n * p->ho * p->wo, .n = p->width, .k = a->cout,
-                       .lda = a->cout, .ldb = p->width, .ldc = p->width, .alpha = 1, .a = dy, .b = a->weight,
+    struct matmul m = {.type = a->dtype,
+                       .c_type = DTYPE_F32,
+                       .m = n * p->ho * p->wo,
+                       .n = p->width,
+                       .k = a->cout,
+                       .lda = a->cout,
+                       .ldb = p->width,
+                       .ldc = p->width,
+                       .alpha = 1,
+                       .a = dy,
+                       .b = a->weight,
                        .c = s->dpatches};
     if (p->direct) {
         m.c_type = a->dtype;
@@ -173,20 +194,21 @@ static status_t input_grad(struct backend *be, const struct patches *p, const st
     }
     TRY(cpu_matmul(be, &m));
     if (p->direct) return STATUS_OK;
-    struct patch_arguments k = {.p = p, .first_image = image, .dpatches = s->dpatches, .dx = g->dx,
-                                .accumulate = g->dx_accumulate};
+    struct patch_arguments k = {
+        .p = p, .first_image = image, .dpatches = s->dpatches, .dx = g->dx, .accumulate = g->dx_accumulate};
     parallel_for(be, n * a->h, (double)(a->w * a->cin), spread_rows, &k);
     return STATUS_OK;
 }
 
-status_t cpu_conv_backward(struct backend *be, const struct conv *a, const struct conv_grad *g, void *scratch) {
+status_t cpu_conv_backward(struct backend *be, const struct conv *a, const struct conv_grad *g,
+                           void *scratch) {
     struct patches p = patches_of(a);
     struct carve c = {.base = scratch};
     struct conv_scratch s = conv_scratch(be, &p, true, &c);
     int64_t rows = a->n * p.ho * p.wo;
     if (g->dbias && rows > 0) {
-        struct scale_rows_arguments k = {.type = a->dtype, .n = a->cout, .rows_per_image = 1, .dy = g->dy,
-                                         .partial = s.sums};
+        struct scale_rows_arguments k = {
+            .type = a->dtype, .n = a->cout, .rows_per_image = 1, .dy = g->dy, .partial = s.sums};
         double cost = 0.2 * (double)a->cout;
         parallel_for(be, rows, cost, SIMD_PICK(kernel_scale_rows), &k);
         add_partials(g->dbias, s.sums, parallel_parts(be, rows, cost), a->cout, a->cout, NULL);
@@ -195,9 +217,20 @@ status_t cpu_conv_backward(struct backend *be, const struct conv *a, const struc
         int64_t n = a->n - image < p.images ? a->n - image : p.images;
         const void *dy = offset_of(g->dy, image * p.ho * p.wo * a->cout, a->dtype);
         if (g->dweight) {
-            struct matmul m = {.type = a->dtype, .c_type = DTYPE_F32, .transpose_a = true, .m = a->cout,
-                               .n = p.width, .k = n * p.ho * p.wo, .lda = a->cout, .ldb = p.width, .ldc = p.width,
-                               .alpha = 1, .beta = 1, .a = dy, .b = gather(be, &p, &s, image, n), .c = g->dweight};
+            struct matmul m = {.type = a->dtype,
+                               .c_type = DTYPE_F32,
+                               .transpose_a = true,
+                               .m = a->cout,
+                               .n = p.width,
+                               .k = n * p.ho * p.wo,
+                               .lda = a->cout,
+                               .ldb = p.width,
+                               .ldc = p.width,
+                               .alpha = 1,
+                               .beta = 1,
+                               .a = dy,
+                               .b = gather(be, &p, &s, image, n),
+                               .c = g->dweight};
             TRY(cpu_matmul(be, &m));
         }
         if (g->dx) TRY(input_grad(be, &p, g, &s, image, n, dy));

@@ -2,19 +2,28 @@
 #include "models/ops/cpu/functions.h"
 #include "models/ops/cpu/kernels.h"
 
-#define LARGEST_KERNEL 15     /* the kernels keep a vector's weights on the stack */
-#define BUFFER_BYTES (96 * 1024) /* padded input of a band of rows, one vector of channels */
-#define BAND_BYTES (512 * 1024)  /* input and output of a band, all channels: what the hardware fetches ahead of one
-                                    vector of channels is still in the second cache when the next one is taken */
-#define EXTRA_COLUMNS 7       /* the forward kernel computes whole tiles */
+#define LARGEST_KERNEL 15          /* the kernels keep a vector's weights on the stack */
+#define BUFFER_BYTES   (96 * 1024) /* padded input of a band of rows, one vector of channels */
+#define BAND_BYTES                                                                                           \
+    (512 * 1024)        /* input and output of a band, all channels: what the hardware fetches ahead of one  \
+                           vector of channels is still in the second cache when the next one is taken */
+#define EXTRA_COLUMNS 7 /* the forward kernel computes whole tiles */
 
-static int64_t out_size(int64_t n, const struct depthwise *a) { return (n + 2 * a->pad - a->k) / a->stride + 1; }
+static int64_t out_size(int64_t n, const struct depthwise *a) {
+    return (n + 2 * a->pad - a->k) / a->stride + 1;
+}
 
-static int64_t imin(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t imax(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t imin(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
+static int64_t imax(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
 
-/* Output rows a band of a map of `in_row` and `out_row` bytes a row, `columns` vectors a row in the padded buffer. */
-static int64_t band_rows(int64_t oh, int64_t columns, int64_t k, int64_t stride, int64_t in_row, int64_t out_row) {
+/* Output rows a band of a map of `in_row` and `out_row` bytes a row, `columns` vectors a row in the padded
+ * buffer. */
+static int64_t band_rows(int64_t oh, int64_t columns, int64_t k, int64_t stride, int64_t in_row,
+                         int64_t out_row) {
     int64_t buffer_rows = BUFFER_BYTES / (columns * SIMD_PICK(kernel_vector)() * 4);
     int64_t rows = (BAND_BYTES - (k - stride) * in_row) / (stride * in_row + out_row);
     rows = imax(imin(rows, (buffer_rows - k) / stride + 1), k > 3 ? 4 : 2);
@@ -23,7 +32,8 @@ static int64_t band_rows(int64_t oh, int64_t columns, int64_t k, int64_t stride,
     return (oh + n_bands - 1) / n_bands;
 }
 
-/* Geometry of the forward pass, or of the data gradient as a correlation of the spread dy with the kernel turned. */
+/* Geometry of the forward pass, or of the data gradient as a correlation of the spread dy with the kernel
+ * turned. */
 static struct depthwise_arguments geometry(const struct depthwise *a, bool data_gradient) {
     struct depthwise_arguments k = {.type = a->dtype, .n = a->n, .c = a->c, .k = a->k, .weight = a->weight};
     int64_t ho = out_size(a->h, a), wo = out_size(a->w, a);
@@ -44,8 +54,15 @@ static struct depthwise_arguments geometry(const struct depthwise *a, bool data_
 }
 
 static struct depthwise_grad_arguments grad_geometry(const struct depthwise *a) {
-    struct depthwise_grad_arguments k = {.type = a->dtype, .n = a->n, .h = a->h, .w = a->w, .c = a->c, .k = a->k,
-                                         .stride = a->stride, .pad = a->pad, .x = a->x};
+    struct depthwise_grad_arguments k = {.type = a->dtype,
+                                         .n = a->n,
+                                         .h = a->h,
+                                         .w = a->w,
+                                         .c = a->c,
+                                         .k = a->k,
+                                         .stride = a->stride,
+                                         .pad = a->pad,
+                                         .x = a->x};
     k.oh = out_size(a->h, a);
     k.ow = out_size(a->w, a);
     int64_t columns = (k.ow - 1) * k.stride + k.k;
@@ -59,7 +76,9 @@ static struct depthwise_grad_arguments grad_geometry(const struct depthwise *a) 
 }
 
 /* Nanoseconds of an item, about. */
-static double item_cost(int64_t rows, int64_t columns, int64_t k) { return 0.5 * (double)(rows * columns * k * k); }
+static double item_cost(int64_t rows, int64_t columns, int64_t k) {
+    return 0.5 * (double)(rows * columns * k * k);
+}
 
 size_t cpu_depthwise_scratch(struct backend *be, const struct depthwise *a, bool train) {
     struct depthwise_arguments forward = geometry(a, false);
@@ -80,8 +99,8 @@ static void correlate(struct backend *be, struct depthwise_arguments *k, void *s
 }
 
 status_t cpu_depthwise_forward(struct backend *be, const struct depthwise *a, void *y, void *scratch) {
-    CHECK(a->k >= 1 && a->k <= LARGEST_KERNEL, STATUS_INTERNAL, "depthwise kernels of %d x %d are not supported",
-          (int)a->k, (int)a->k);
+    CHECK(a->k >= 1 && a->k <= LARGEST_KERNEL, STATUS_INTERNAL,
+          "depthwise kernels of %d x %d are not supported", (int)a->k, (int)a->k);
     struct depthwise_arguments k = geometry(a, false);
     k.in = a->x;
     k.bias = a->bias;

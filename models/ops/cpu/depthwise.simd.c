@@ -1,12 +1,14 @@
 #include "models/ops/cpu/kernels.h"
 #include "models/ops/cpu/vec.h"
 
-int64_t SIMD_NAME(kernel_vector)(void) { return VL; }
+int64_t SIMD_NAME(kernel_vector)(void) {
+    return VL;
+}
 
 #define TILE_MAX 8 /* output pixels a tile: their sums stay in registers */
 
-/* Fetch rows [first, first + n_rows) of an image into the second cache, in the order of memory. The vectors of channels
- * taken one after the other would each wait for every fourth or tenth cache line. */
+/* Fetch rows [first, first + n_rows) of an image into the second cache, in the order of memory. The vectors
+ * of channels taken one after the other would each wait for every fourth or tenth cache line. */
 static void prefetch_rows(const void *image, int64_t h, int64_t row_elem, int64_t first, int64_t n_rows,
                           enum dtype type, bool write) {
     int64_t begin = first > 0 ? first : 0, end = first + n_rows < h ? first + n_rows : h;
@@ -20,9 +22,9 @@ static void prefetch_rows(const void *image, int64_t h, int64_t row_elem, int64_
     }
 }
 
-/* Copy VL channels from c0 of rows [first_row, first_row + n_rows) x [-pad, -pad + n_columns) of an image, spread
- * apart by `insert`, into a dense fp32 buffer; zeros outside. This converts bf16 once and spares the inner loops
- * every test. */
+/* Copy VL channels from c0 of rows [first_row, first_row + n_rows) x [-pad, -pad + n_columns) of an image,
+ * spread apart by `insert`, into a dense fp32 buffer; zeros outside. This converts bf16 once and spares the
+ * inner loops every test. */
 INLINE void fill_padded_as(float *buffer, const void *image, int64_t h, int64_t w, int64_t c, int64_t c0,
                            int64_t first_row, int64_t n_rows, int64_t n_columns, int64_t pad, int64_t insert,
                            int64_t n, const enum dtype type) {
@@ -31,7 +33,8 @@ INLINE void fill_padded_as(float *buffer, const void *image, int64_t h, int64_t 
         bool inside = y >= 0 && y % insert == 0 && y / insert < h;
         float *row = buffer + r * n_columns * VL;
         if (!inside) {
-            if (y % insert == 0) memset(row, 0, (size_t)(n_columns * VL) * sizeof *row); /* others are never read */
+            if (y % insert == 0)
+                memset(row, 0, (size_t)(n_columns * VL) * sizeof *row); /* others are never read */
             continue;
         }
         int64_t base = (y / insert) * w * c + c0;
@@ -56,7 +59,8 @@ static void fill_padded(float *buffer, const void *image, int64_t h, int64_t w, 
                         int64_t first_row, int64_t n_rows, int64_t n_columns, int64_t pad, int64_t insert,
                         enum dtype type) {
     int64_t n = c - c0;
-#define FILL(n, type) fill_padded_as(buffer, image, h, w, c, c0, first_row, n_rows, n_columns, pad, insert, n, type)
+#define FILL(n, type)                                                                                        \
+    fill_padded_as(buffer, image, h, w, c, c0, first_row, n_rows, n_columns, pad, insert, n, type)
     if (n >= VL && type == DTYPE_F32)
         FILL(VL, DTYPE_F32);
     else if (n >= VL)
@@ -66,10 +70,10 @@ static void fill_padded(float *buffer, const void *image, int64_t h, int64_t w, 
 #undef FILL
 }
 
-/* `tile` neighbouring outputs of one row: every input vector is loaded once and used by all sums it belongs to. Of the
- * kernel's rows only every step_ky-th from first_ky meets input that is not zero. */
-INLINE void tile_sums(const float *in, int64_t row_elem, const float *w, int first_ky, int step_ky, const int k,
-                      const int stride, const int tile, vf bias, vf sum[TILE_MAX]) {
+/* `tile` neighbouring outputs of one row: every input vector is loaded once and used by all sums it belongs
+ * to. Of the kernel's rows only every step_ky-th from first_ky meets input that is not zero. */
+INLINE void tile_sums(const float *in, int64_t row_elem, const float *w, int first_ky, int step_ky,
+                      const int k, const int stride, const int tile, vf bias, vf sum[TILE_MAX]) {
     for (int t = 0; t < tile; t++) sum[t] = bias;
     for (int ky = first_ky; ky < k; ky += step_ky) {
         const float *row = in + ky * row_elem, *weights = w + ky * k * VL;
@@ -104,8 +108,8 @@ INLINE void store_outputs(const struct depthwise_arguments *a, int64_t first, co
     }
 }
 
-INLINE void depthwise_rows(const struct depthwise_arguments *a, const struct depthwise_item *item, const int k,
-                           const int stride, const int tile) {
+INLINE void depthwise_rows(const struct depthwise_arguments *a, const struct depthwise_item *item,
+                           const int k, const int stride, const int tile) {
     int64_t n = a->c - item->c0;
     for (int64_t r = 0; r < item->n_rows; r++) {
         /* Spread input: row oy + ky - pad holds pixels where it is a multiple of `insert`. */
@@ -115,7 +119,8 @@ INLINE void depthwise_rows(const struct depthwise_arguments *a, const struct dep
         for (int64_t x = 0; x < a->ow; x += tile) {
             vf sum[TILE_MAX];
             const float *in = item->buffer + r * stride * item->row_elem + x * stride * VL;
-            tile_sums(in, item->row_elem, item->weight, first_ky, a->insert, k, stride, tile, item->bias, sum);
+            tile_sums(in, item->row_elem, item->weight, first_ky, a->insert, k, stride, tile, item->bias,
+                      sum);
             int64_t n_pixels = a->ow - x < tile ? a->ow - x : tile;
             store_outputs(a, (out_row + x) * a->c + item->c0, sum, n_pixels, n);
         }
@@ -123,7 +128,9 @@ INLINE void depthwise_rows(const struct depthwise_arguments *a, const struct dep
 }
 
 /* Outputs a tile: the one of 8, 7, 6 that leaves least over. */
-static int tile_width(int64_t ow) { return ow % 8 == 0 ? 8 : ow % 7 == 0 ? 7 : ow % 6 == 0 ? 6 : 8; }
+static int tile_width(int64_t ow) {
+    return ow % 8 == 0 ? 8 : ow % 7 == 0 ? 7 : ow % 6 == 0 ? 6 : 8;
+}
 
 static void depthwise_dispatch(const struct depthwise_arguments *a, const struct depthwise_item *item) {
     int tile = tile_width(a->ow);
@@ -168,18 +175,20 @@ void SIMD_NAME(kernel_depthwise)(const void *arguments, int64_t begin, int64_t e
         int64_t first_row = item.oy0 * a->stride - a->pad, n_rows = (item.n_rows - 1) * a->stride + a->k;
         if (item.c0 == 0 || i == begin) {
             const void *out = at(a->out, item.image * a->oh * a->ow * a->c, a->type);
-            prefetch_rows(image, a->ih, a->iw * a->c, first_row / a->insert, n_rows / a->insert, a->type, false);
+            prefetch_rows(image, a->ih, a->iw * a->c, first_row / a->insert, n_rows / a->insert, a->type,
+                          false);
             prefetch_rows(out, a->oh, a->ow * a->c, item.oy0, item.n_rows, a->type, true);
         }
-        fill_padded(item.buffer, image, a->ih, a->iw, a->c, item.c0, first_row, n_rows, n_columns, a->pad, a->insert,
-                    a->type);
+        fill_padded(item.buffer, image, a->ih, a->iw, a->c, item.c0, first_row, n_rows, n_columns, a->pad,
+                    a->insert, a->type);
         depthwise_dispatch(a, &item);
     }
 }
 
 /* ---- weight gradient ---- */
 
-/* sum[ky][kx] += x row * dy row, for one row of dy and all rows of the kernel; k sums in registers at a time. */
+/* sum[ky][kx] += x row * dy row, for one row of dy and all rows of the kernel; k sums in registers at a time.
+ */
 INLINE void grad_row(const float *x, int64_t row_elem, const float *dy, int64_t ow, float *sums, const int k,
                      const int stride) {
     for (int ky = 0; ky < k; ky++) {
@@ -207,8 +216,8 @@ static void grad_row_any(const float *x, int64_t row_elem, const float *dy, int6
     }
 }
 
-static void grad_band(const struct depthwise_grad_arguments *a, const float *x, int64_t row_elem, const float *dy,
-                      int64_t n_rows, float *sums) {
+static void grad_band(const struct depthwise_grad_arguments *a, const float *x, int64_t row_elem,
+                      const float *dy, int64_t n_rows, float *sums) {
     vf bias = v_load(sums + a->k * a->k * VL);
     for (int64_t r = 0; r < n_rows; r++) {
         const float *x_row = x + r * a->stride * row_elem, *dy_row = dy + r * a->ow * VL;
@@ -247,8 +256,10 @@ void SIMD_NAME(kernel_depthwise_grad)(const void *arguments, int64_t begin, int6
         }
         fill_padded(x_buffer, x, a->h, a->w, a->c, c0, first_row, x_rows, n_columns, a->pad, 1, a->type);
         fill_padded(dy_buffer, dy, a->oh, a->ow, a->c, c0, oy0, n_rows, a->ow, 0, 1, a->type);
-        for (int64_t t = 0; t < n_tap; t++) v_store(sums + t * VL, load_part(partial, t * a->c + c0, n, DTYPE_F32));
+        for (int64_t t = 0; t < n_tap; t++)
+            v_store(sums + t * VL, load_part(partial, t * a->c + c0, n, DTYPE_F32));
         grad_band(a, x_buffer, n_columns * VL, dy_buffer, n_rows, sums);
-        for (int64_t t = 0; t < n_tap; t++) store_part(partial, t * a->c + c0, v_load(sums + t * VL), n, DTYPE_F32);
+        for (int64_t t = 0; t < n_tap; t++)
+            store_part(partial, t * a->c + c0, v_load(sums + t * VL), n, DTYPE_F32);
     }
 }

@@ -17,7 +17,8 @@ status_t cpu_scale(struct backend *be, float *x, float factor, int64_t n_elem) {
     return STATUS_OK;
 }
 
-status_t cpu_cast(struct backend *be, enum dtype to, void *y, enum dtype from, const void *x, int64_t n_elem) {
+status_t cpu_cast(struct backend *be, enum dtype to, void *y, enum dtype from, const void *x,
+                  int64_t n_elem) {
     struct cast_arguments a = {to, from, y, x};
     parallel_for(be, n_elem, 0.2, SIMD_PICK(kernel_cast), &a);
     return STATUS_OK;
@@ -76,7 +77,7 @@ status_t cpu_average_pool_backward(struct backend *be, enum dtype dtype, int64_t
 
 struct merge_arguments {
     const struct patch_merge *a;
-    const char *whole;   /* (N,H,W,C): x, or dx in the backward pass (written) */
+    const char *whole;    /* (N,H,W,C): x, or dx in the backward pass (written) */
     const char *gathered; /* (N,ceil H/2,ceil W/2,4C): y, or dy */
     bool backward;
 };
@@ -107,8 +108,8 @@ static void merge_rows(const void *arguments, int64_t begin, int64_t end, int32_
     }
 }
 
-static void patch_merge(struct backend *be, const struct patch_merge *a, const void *whole, const void *gathered,
-                        bool backward) {
+static void patch_merge(struct backend *be, const struct patch_merge *a, const void *whole,
+                        const void *gathered, bool backward) {
     struct merge_arguments m = {a, whole, gathered, backward};
     int64_t n_rows = a->n * ((a->h + 1) / 2);
     parallel_for(be, n_rows, 0.2 * (double)(2 * a->w * a->c), merge_rows, &m);

@@ -33,7 +33,8 @@ void SIMD_NAME(kernel_cast)(const void *arguments, int64_t begin, int64_t end, i
     (void)part;
     const struct cast_arguments *a = arguments;
     if (a->to == a->from)
-        memcpy(at_mut(a->y, begin, a->to), at(a->x, begin, a->to), (size_t)(end - begin) * dtype_bytes(a->to));
+        memcpy(at_mut(a->y, begin, a->to), at(a->x, begin, a->to),
+               (size_t)(end - begin) * dtype_bytes(a->to));
     else if (a->to == DTYPE_F32)
         cast_as(a, begin, end, DTYPE_F32, DTYPE_BF16);
     else
@@ -103,7 +104,8 @@ void SIMD_NAME(kernel_gelu_grad)(const void *arguments, int64_t begin, int64_t e
         gelu_grad_as(a, begin, end, sums, DTYPE_BF16);
 }
 
-INLINE void residual_as(const struct residual_arguments *a, int64_t begin, int64_t end, const enum dtype type) {
+INLINE void residual_as(const struct residual_arguments *a, int64_t begin, int64_t end,
+                        const enum dtype type) {
     for (int64_t row = begin; row < end; row++) {
         float s = a->row_scale ? a->row_scale[(row + a->first_row) / a->rows_per_image] : 1.0f;
         for (int64_t c = 0; c < a->n; c += VL) {
@@ -165,7 +167,8 @@ void SIMD_NAME(kernel_layer_scale_grad)(const void *arguments, int64_t begin, in
             int64_t n = a->hidden - j, i = c * a->hidden + j;
             vf m = load_part(a->m, i, n, DTYPE_F32);
             dot += m * load_part(a->w2, i, n, a->type);
-            if (a->dw2) store_part(a->dw2, i, load_part(a->dw2, i, n, DTYPE_F32) + m * a->gamma[c], n, DTYPE_F32);
+            if (a->dw2)
+                store_part(a->dw2, i, load_part(a->dw2, i, n, DTYPE_F32) + m * a->gamma[c], n, DTYPE_F32);
         }
         if (a->dgamma) a->dgamma[c] += v_sum(dot) + (a->b2 ? a->b2[c] * a->sum_g[c] : 0);
     }

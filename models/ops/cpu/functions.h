@@ -29,7 +29,8 @@ status_t cpu_patch_merge_backward(struct backend *be, const struct patch_merge *
 /* linear.c */
 size_t cpu_linear_scratch(struct backend *be, const struct linear *a, bool train);
 status_t cpu_linear_forward(struct backend *be, const struct linear *a, void *y, void *scratch);
-status_t cpu_linear_backward(struct backend *be, const struct linear *a, const struct linear_grad *g, void *scratch);
+status_t cpu_linear_backward(struct backend *be, const struct linear *a, const struct linear_grad *g,
+                             void *scratch);
 status_t cpu_gemm(struct backend *be, const struct gemm *a);
 
 /* mlp.c */
@@ -49,12 +50,14 @@ status_t cpu_batchnorm_apply(struct backend *be, const struct batchnorm *a, void
 status_t cpu_batchnorm_grad_sums(struct backend *be, const struct batchnorm *a, const void *dy, double *sums,
                                  void *scratch);
 status_t cpu_batchnorm_fold(struct backend *be, const struct batchnorm_fold *a);
-status_t cpu_batchnorm_grad_apply(struct backend *be, const struct batchnorm *a, const struct batchnorm_grad *g);
+status_t cpu_batchnorm_grad_apply(struct backend *be, const struct batchnorm *a,
+                                  const struct batchnorm_grad *g);
 
 /* conv.c */
 size_t cpu_conv_scratch(struct backend *be, const struct conv *a, bool train);
 status_t cpu_conv_forward(struct backend *be, const struct conv *a, void *y, void *scratch);
-status_t cpu_conv_backward(struct backend *be, const struct conv *a, const struct conv_grad *g, void *scratch);
+status_t cpu_conv_backward(struct backend *be, const struct conv *a, const struct conv_grad *g,
+                           void *scratch);
 
 /* depthwise.c */
 size_t cpu_depthwise_scratch(struct backend *be, const struct depthwise *a, bool train);
@@ -64,7 +67,8 @@ status_t cpu_depthwise_backward(struct backend *be, const struct depthwise *a, c
 
 /* attention.c */
 size_t cpu_window_attention_scratch(struct backend *be, const struct window_attention *a, bool train);
-status_t cpu_window_attention_forward(struct backend *be, const struct window_attention *a, void *y, void *scratch);
+status_t cpu_window_attention_forward(struct backend *be, const struct window_attention *a, void *y,
+                                      void *scratch);
 status_t cpu_window_attention_backward(struct backend *be, const struct window_attention *a,
                                        const struct window_attention_grad *g, void *scratch);
 

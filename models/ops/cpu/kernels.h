@@ -1,15 +1,17 @@
-/* The vectorised kernels (*.simd.c) and their arguments. All have the form of part_fn in backend.h: they work on
- * items [begin, end); `part` names their share of the scratch memory. `partial` buffers hold one row of sums a
- * part, which the kernel itself zeroes in the first call of the part. */
+/* The vectorised kernels (*.simd.c) and their arguments. All have the form of part_fn in backend.h: they work
+ * on items [begin, end); `part` names their share of the scratch memory. `partial` buffers hold one row of
+ * sums a part, which the kernel itself zeroes in the first call of the part. */
 #ifndef MODELS_OPS_CPU_KERNELS_H
 #define MODELS_OPS_CPU_KERNELS_H
 
 #include "common/simd.h"
 #include "models/ops/ops.h"
 
-#define KERNEL(name) SIMD_DECLARE(void, name, (const void *arguments, int64_t begin, int64_t end, int32_t part))
+#define KERNEL(name)                                                                                         \
+    SIMD_DECLARE(void, name, (const void *arguments, int64_t begin, int64_t end, int32_t part))
 
-/* Does this call go on with a part begun by an earlier one, whose partial sums must stay? Turns ~part into part. */
+/* Does this call go on with a part begun by an earlier one, whose partial sums must stay? Turns ~part into
+ * part. */
 static inline bool part_goes_on(int32_t *part) {
     if (*part >= 0) return false;
     *part = ~*part;
@@ -67,7 +69,8 @@ struct gelu_grad_arguments {
 };
 KERNEL(kernel_gelu_grad);
 
-/* y = residual + row_scale[row / rows_per_image] * column_scale * z; items are rows. z fp32. NULL scales: 1. */
+/* y = residual + row_scale[row / rows_per_image] * column_scale * z; items are rows. z fp32. NULL scales: 1.
+ */
 struct residual_arguments {
     enum dtype type;
     int64_t n, rows_per_image, first_row; /* first_row: of the image numbering */
@@ -77,8 +80,8 @@ struct residual_arguments {
 };
 KERNEL(kernel_residual);
 
-/* g = row_scale * dy, scaled = column_scale * g (either output may be NULL), partial[part] (n) = column sums of g
- * (NULL: not wanted); items are rows. */
+/* g = row_scale * dy, scaled = column_scale * g (either output may be NULL), partial[part] (n) = column sums
+ * of g (NULL: not wanted); items are rows. */
 struct scale_rows_arguments {
     enum dtype type;
     int64_t n, rows_per_image, first_row;
@@ -89,7 +92,8 @@ struct scale_rows_arguments {
 };
 KERNEL(kernel_scale_rows);
 
-/* dw2 (C,hidden) += gamma*M (NULL: not wanted), dgamma_c += <w2_c, M_c> + b2_c * sum_g_c; items are rows c. */
+/* dw2 (C,hidden) += gamma*M (NULL: not wanted), dgamma_c += <w2_c, M_c> + b2_c * sum_g_c; items are rows c.
+ */
 struct layer_scale_grad_arguments {
     enum dtype type;
     int64_t hidden;
@@ -118,10 +122,10 @@ KERNEL(kernel_layernorm_grad);
 
 /* ---- depthwise.simd.c ---- */
 
-/* out (N,oh,ow,C) = correlation of `in` (N,ih,iw,C), spread apart by `insert` - 1 zeros between its pixels and
- * padded by `pad` at the top and left, with weight (k,k,C), taken every `stride`. The forward pass has insert 1;
- * the data gradient has stride 1, the forward stride as `insert`, and the kernel flipped.
- * Items are (image, band of output rows, vector of channels). */
+/* out (N,oh,ow,C) = correlation of `in` (N,ih,iw,C), spread apart by `insert` - 1 zeros between its pixels
+ * and padded by `pad` at the top and left, with weight (k,k,C), taken every `stride`. The forward pass has
+ * insert 1; the data gradient has stride 1, the forward stride as `insert`, and the kernel flipped. Items are
+ * (image, band of output rows, vector of channels). */
 struct depthwise_arguments {
     enum dtype type;
     int64_t n, ih, iw, oh, ow, c;
@@ -149,14 +153,15 @@ struct depthwise_grad_arguments {
 };
 KERNEL(kernel_depthwise_grad);
 
-/* Width of a vector in floats of the set chosen, and the size of the padded buffer of a band of output rows. */
+/* Width of a vector in floats of the set chosen, and the size of the padded buffer of a band of output rows.
+ */
 SIMD_DECLARE(int64_t, kernel_vector, (void));
 
 /* ---- attention.simd.c: items are (head, image, window) ---- */
 
 struct attention_arguments {
     const struct window_attention *a;
-    void *y; /* forward: output. backward: the forward output, read */
+    void *y;                               /* forward: output. backward: the forward output, read */
     const struct window_attention_grad *g; /* NULL: forward */
     const float *bias;                     /* (heads, L, padded L): table expanded */
     float *buffer;                         /* one a part, attention_buffer_elem() floats */
@@ -176,7 +181,8 @@ struct batchnorm_arguments {
     const void *dy;  /* backward */
     void *out;       /* y or dx */
     double *partial; /* rows of 2C */
-    const double *grad_sums; /* grad_apply: sum g, sum g*xhat over the group; NULL: statistics are constants */
+    const double
+        *grad_sums; /* grad_apply: sum g, sum g*xhat over the group; NULL: statistics are constants */
     double inverse_count;
 };
 KERNEL(kernel_batchnorm_sums);

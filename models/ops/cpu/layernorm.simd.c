@@ -34,7 +34,8 @@ INLINE void row_statistics(const struct layernorm *a, int64_t first, float *mean
     *rstd = 1.0f / sqrtf((v_sum(s0 + s1) + rest) / (float)a->channels + a->eps);
 }
 
-INLINE void layernorm_as(const struct layernorm *a, void *y, int64_t begin, int64_t end, const enum dtype type) {
+INLINE void layernorm_as(const struct layernorm *a, void *y, int64_t begin, int64_t end,
+                         const enum dtype type) {
     for (int64_t row = begin; row < end; row++) {
         float mean, rstd;
         int64_t first = row * a->channels, c = 0;
@@ -81,8 +82,8 @@ INLINE void row_grad_means(const struct layernorm *a, const void *dy, int64_t ro
 }
 
 /* GRAD_ROWS rows or fewer: dx, and their share of dweight and dbias. */
-INLINE void grad_rows(const struct layernorm_grad_arguments *args, int64_t row, const int64_t n_rows, float *sums,
-                      const enum dtype type) {
+INLINE void grad_rows(const struct layernorm_grad_arguments *args, int64_t row, const int64_t n_rows,
+                      float *sums, const enum dtype type) {
     const struct layernorm *a = args->a;
     float m1[GRAD_ROWS], m2[GRAD_ROWS];
     for (int64_t r = 0; r < n_rows; r++) row_grad_means(a, args->dy, row + r, &m1[r], &m2[r], type);
@@ -106,8 +107,8 @@ INLINE void grad_rows(const struct layernorm_grad_arguments *args, int64_t row, 
     }
 }
 
-INLINE void layernorm_grad_as(const struct layernorm_grad_arguments *args, int64_t begin, int64_t end, float *sums,
-                              const enum dtype type) {
+INLINE void layernorm_grad_as(const struct layernorm_grad_arguments *args, int64_t begin, int64_t end,
+                              float *sums, const enum dtype type) {
     int64_t row = begin;
     for (; row + GRAD_ROWS <= end; row += GRAD_ROWS) grad_rows(args, row, GRAD_ROWS, sums, type);
     for (; row < end; row++) grad_rows(args, row, 1, sums, type);

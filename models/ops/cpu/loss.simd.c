@@ -37,8 +37,10 @@ void SIMD_NAME(kernel_cross_entropy)(const void *arguments, int64_t begin, int64
         for (int64_t j = 0; j < k; j += VL) { /* exp goes to dlogits first: one exp an element */
             const int64_t n = k - j < VL ? k - j : VL;
             const vf e = masked_exp(x + j, n, top_v);
-            if (n == VL) v_store(g + j, e);
-            else v_store_n(g + j, e, n);
+            if (n == VL)
+                v_store(g + j, e);
+            else
+                v_store_n(g + j, e, n);
             sum_v += e;
             x_sum += v_load_n(x + j, n);
         }

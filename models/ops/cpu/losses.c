@@ -1,5 +1,5 @@
-/* Losses and confidences: mostly a few thousand numbers a step, so exact (fp64) rather than fast, and in one thread. The
- * full batches of the frozen stage are large: they go to vectorised kernels in all threads. */
+/* Losses and confidences: mostly a few thousand numbers a step, so exact (fp64) rather than fast, and in one
+ * thread. The full batches of the frozen stage are large: they go to vectorised kernels in all threads. */
 #include "models/ops/cpu/backend.h"
 #include "models/ops/cpu/functions.h"
 #include "models/ops/cpu/kernels.h"
@@ -26,14 +26,14 @@ static bool is_large(const struct backend *be, int64_t n, int64_t k) {
 
 static void large_cross_entropy(struct backend *be, const struct cross_entropy *a) {
     double sums[MAX_PARTS] = {0};
-    const struct cross_entropy_arguments arguments = {
-        .k = a->k,
-        .smoothing = a->smoothing,
-        .scale = a->scale * (a->scale_device ? *a->scale_device : 1.0f),
-        .logits = a->logits,
-        .labels = a->labels,
-        .dlogits = a->dlogits,
-        .sums = sums};
+    const struct cross_entropy_arguments arguments = {.k = a->k,
+                                                      .smoothing = a->smoothing,
+                                                      .scale = a->scale *
+                                                               (a->scale_device ? *a->scale_device : 1.0f),
+                                                      .logits = a->logits,
+                                                      .labels = a->labels,
+                                                      .dlogits = a->dlogits,
+                                                      .sums = sums};
     const double cost = 1.5 * (double)a->k;
     parallel_for(be, a->n, cost, SIMD_PICK(kernel_cross_entropy), &arguments);
     for (int32_t i = 0; a->loss_sum && i < parallel_parts(be, a->n, cost); i++) *a->loss_sum += sums[i];
@@ -66,7 +66,8 @@ status_t cpu_cross_entropy(struct backend *be, const struct cross_entropy *a) {
 
 status_t cpu_soft_cross_entropy(struct backend *be, const struct soft_cross_entropy *a) {
     (void)be;
-    double t = a->temperature, total = 0, scale = (double)a->scale * (a->scale_device ? (double)*a->scale_device : 1.0);
+    double t = a->temperature, total = 0,
+           scale = (double)a->scale * (a->scale_device ? (double)*a->scale_device : 1.0);
     for (int64_t i = 0; i < a->n; i++) {
         const float *x = a->logits + i * a->k, *teacher = a->teacher + i * a->k;
         bool keep = !a->mask || a->mask[i];

@@ -1,11 +1,11 @@
-/* The two-layer perceptron in blocks of rows, so that the hidden rows of a block are still in cache when the second
- * product reads them. The whole (T, hidden) matrix exists only as `pre`, in training. */
+/* The two-layer perceptron in blocks of rows, so that the hidden rows of a block are still in cache when the
+ * second product reads them. The whole (T, hidden) matrix exists only as `pre`, in training. */
 #include "models/ops/cpu/backend.h"
 #include "models/ops/cpu/functions.h"
 #include "models/ops/cpu/kernels.h"
 
 #define BLOCK_BYTES (2 * 1024 * 1024) /* hidden rows of a block, in elements of their type */
-#define MIN_BLOCK 512                 /* rows: below, the products lose more than the cache gives */
+#define MIN_BLOCK   512               /* rows: below, the products lose more than the cache gives */
 
 static int64_t block_rows(const struct mlp *a) {
     int64_t row_bytes = a->hidden * (int64_t)dtype_bytes(a->dtype);
@@ -29,15 +29,16 @@ static struct forward_scratch forward_scratch(const struct mlp *a, struct carve 
 }
 
 struct backward_scratch {
-    void *g, *scaled;       /* (rows, C): row_scale*dy, gamma*row_scale*dy; unused where that is dy itself */
-    void *h, *dh;           /* (rows, hidden) */
-    float *m;               /* (C, hidden) g^T h, with layer scale only */
-    float *hidden_sums;     /* a row of `hidden` a thread */
-    float *g_sums;          /* a row of C a thread */
-    float *sum_g;           /* (C) */
+    void *g, *scaled;   /* (rows, C): row_scale*dy, gamma*row_scale*dy; unused where that is dy itself */
+    void *h, *dh;       /* (rows, hidden) */
+    float *m;           /* (C, hidden) g^T h, with layer scale only */
+    float *hidden_sums; /* a row of `hidden` a thread */
+    float *g_sums;      /* a row of C a thread */
+    float *sum_g;       /* (C) */
 };
 
-static struct backward_scratch backward_scratch(const struct backend *be, const struct mlp *a, struct carve *c) {
+static struct backward_scratch backward_scratch(const struct backend *be, const struct mlp *a,
+                                                struct carve *c) {
     struct backward_scratch s = {0};
     int64_t rows = block_rows(a);
     size_t wide = (size_t)(rows * a->hidden) * dtype_bytes(a->dtype);
@@ -62,9 +63,19 @@ size_t cpu_mlp_scratch(struct backend *be, const struct mlp *a, bool train) {
 
 /* h = gelu(x w1^T + b1) of rows [row, row + n). */
 static status_t hidden_rows(struct backend *be, const struct mlp *a, int64_t row, int64_t n, void *h) {
-    struct matmul m = {.type = a->dtype, .c_type = a->dtype, .transpose_b = true, .m = n, .n = a->hidden,
-                       .k = a->channels, .lda = a->channels, .ldb = a->channels, .ldc = a->hidden, .alpha = 1,
-                       .a = offset_of(a->x, row * a->channels, a->dtype), .b = a->w1, .bias = a->b1};
+    struct matmul m = {.type = a->dtype,
+                       .c_type = a->dtype,
+                       .transpose_b = true,
+                       .m = n,
+                       .n = a->hidden,
+                       .k = a->channels,
+                       .lda = a->channels,
+                       .ldb = a->channels,
+                       .ldc = a->hidden,
+                       .alpha = 1,
+                       .a = offset_of(a->x, row * a->channels, a->dtype),
+                       .b = a->w1,
+                       .bias = a->b1};
     m.c = a->pre ? offset_mut(a->pre, row * a->hidden, a->dtype) : h;
     TRY(cpu_matmul(be, &m));
     struct gelu_arguments gelu = {.type = a->dtype, .pre = m.c, .h = h};
@@ -79,9 +90,19 @@ status_t cpu_mlp_forward(struct backend *be, const struct mlp *a, void *y, void 
     for (int64_t row = 0; row < a->rows; row += block) {
         int64_t n = a->rows - row < block ? a->rows - row : block, first = row * a->channels;
         TRY(hidden_rows(be, a, row, n, s.h));
-        struct matmul m = {.type = a->dtype, .c_type = a->dtype, .transpose_b = true, .m = n, .n = a->channels,
-                           .k = a->hidden, .lda = a->hidden, .ldb = a->hidden, .ldc = a->channels, .alpha = 1,
-                           .a = s.h, .b = a->w2, .bias = a->b2};
+        struct matmul m = {.type = a->dtype,
+                           .c_type = a->dtype,
+                           .transpose_b = true,
+                           .m = n,
+                           .n = a->channels,
+                           .k = a->hidden,
+                           .lda = a->hidden,
+                           .ldb = a->hidden,
+                           .ldc = a->channels,
+                           .alpha = 1,
+                           .a = s.h,
+                           .b = a->w2,
+                           .bias = a->b2};
         if (!a->row_scale) {
             m.c = offset_mut(y, first, a->dtype);
             m.column_scale = a->gamma;
@@ -95,9 +116,14 @@ status_t cpu_mlp_forward(struct backend *be, const struct mlp *a, void *y, void 
         m.c = s.z;
         m.c_type = DTYPE_F32;
         TRY(cpu_matmul(be, &m));
-        struct residual_arguments r = {.type = a->dtype, .n = a->channels, .rows_per_image = a->rows_per_image,
-                                       .first_row = row, .z = s.z, .row_scale = a->row_scale,
-                                       .column_scale = a->gamma, .residual = offset_of(a->residual, first, a->dtype),
+        struct residual_arguments r = {.type = a->dtype,
+                                       .n = a->channels,
+                                       .rows_per_image = a->rows_per_image,
+                                       .first_row = row,
+                                       .z = s.z,
+                                       .row_scale = a->row_scale,
+                                       .column_scale = a->gamma,
+                                       .residual = offset_of(a->residual, first, a->dtype),
                                        .y = offset_mut(y, first, a->dtype)};
         parallel_for(be, n, 0.3 * (double)a->channels, SIMD_PICK(kernel_residual), &r);
     }
@@ -109,10 +135,16 @@ static void output_grad(struct backend *be, const struct mlp *a, const struct ml
                         const struct backward_scratch *s, int64_t row, int64_t n, const void **g,
                         const void **scaled) {
     const void *dy = offset_of(grad->dy, row * a->channels, a->dtype);
-    struct scale_rows_arguments k = {.type = a->dtype, .n = a->channels, .rows_per_image = a->rows_per_image,
-                                     .first_row = row, .dy = dy, .row_scale = a->row_scale,
-                                     .column_scale = a->gamma, .g = a->row_scale ? s->g : NULL,
-                                     .scaled = a->gamma ? s->scaled : NULL, .partial = s->g_sums};
+    struct scale_rows_arguments k = {.type = a->dtype,
+                                     .n = a->channels,
+                                     .rows_per_image = a->rows_per_image,
+                                     .first_row = row,
+                                     .dy = dy,
+                                     .row_scale = a->row_scale,
+                                     .column_scale = a->gamma,
+                                     .g = a->row_scale ? s->g : NULL,
+                                     .scaled = a->gamma ? s->scaled : NULL,
+                                     .partial = s->g_sums};
     double cost = 0.4 * (double)a->channels;
     parallel_for(be, n, cost, SIMD_PICK(kernel_scale_rows), &k);
     add_partials(s->sum_g, s->g_sums, parallel_parts(be, n, cost), a->channels, a->channels, NULL);
@@ -123,12 +155,24 @@ static void output_grad(struct backend *be, const struct mlp *a, const struct ml
 /* h and the gradient of `pre` (in s->dh) of a block, and db1. */
 static status_t hidden_grad(struct backend *be, const struct mlp *a, const struct mlp_grad *grad,
                             const struct backward_scratch *s, int64_t row, int64_t n, const void *scaled) {
-    struct matmul m = {.type = a->dtype, .c_type = a->dtype, .m = n, .n = a->hidden, .k = a->channels,
-                       .lda = a->channels, .ldb = a->hidden, .ldc = a->hidden, .alpha = 1, .a = scaled, .b = a->w2,
+    struct matmul m = {.type = a->dtype,
+                       .c_type = a->dtype,
+                       .m = n,
+                       .n = a->hidden,
+                       .k = a->channels,
+                       .lda = a->channels,
+                       .ldb = a->hidden,
+                       .ldc = a->hidden,
+                       .alpha = 1,
+                       .a = scaled,
+                       .b = a->w2,
                        .c = s->dh};
     TRY(cpu_matmul(be, &m));
-    struct gelu_grad_arguments k = {.type = a->dtype, .n = a->hidden,
-                                    .pre = offset_of(a->pre, row * a->hidden, a->dtype), .h = s->h, .dh = s->dh,
+    struct gelu_grad_arguments k = {.type = a->dtype,
+                                    .n = a->hidden,
+                                    .pre = offset_of(a->pre, row * a->hidden, a->dtype),
+                                    .h = s->h,
+                                    .dh = s->dh,
                                     .partial = s->hidden_sums};
     double cost = (double)a->hidden;
     parallel_for(be, n, cost, SIMD_PICK(kernel_gelu_grad), &k);
@@ -140,8 +184,19 @@ static status_t hidden_grad(struct backend *be, const struct mlp *a, const struc
 /* out (rows_out, cols) += left^T right over the n rows of a block. */
 static status_t weight_grad(struct backend *be, enum dtype type, int64_t rows_out, int64_t cols, int64_t n,
                             const void *left, const void *right, float beta, float *out) {
-    struct matmul m = {.type = type, .c_type = DTYPE_F32, .transpose_a = true, .m = rows_out, .n = cols, .k = n,
-                       .lda = rows_out, .ldb = cols, .ldc = cols, .alpha = 1, .beta = beta, .a = left, .b = right,
+    struct matmul m = {.type = type,
+                       .c_type = DTYPE_F32,
+                       .transpose_a = true,
+                       .m = rows_out,
+                       .n = cols,
+                       .k = n,
+                       .lda = rows_out,
+                       .ldb = cols,
+                       .ldc = cols,
+                       .alpha = 1,
+                       .beta = beta,
+                       .a = left,
+                       .b = right,
                        .c = out};
     return cpu_matmul(be, &m);
 }
@@ -153,13 +208,23 @@ static status_t backward_block(struct backend *be, const struct mlp *a, const st
     TRY(hidden_grad(be, a, grad, s, row, n, scaled));
     if (a->gamma && (grad->dw2 || grad->dgamma))
         TRY(weight_grad(be, a->dtype, a->channels, a->hidden, n, g, s->h, row > 0 ? 1.0f : 0.0f, s->m));
-    if (!a->gamma && grad->dw2) TRY(weight_grad(be, a->dtype, a->channels, a->hidden, n, g, s->h, 1.0f, grad->dw2));
+    if (!a->gamma && grad->dw2)
+        TRY(weight_grad(be, a->dtype, a->channels, a->hidden, n, g, s->h, 1.0f, grad->dw2));
     const void *x = offset_of(a->x, row * a->channels, a->dtype);
     if (grad->dw1) TRY(weight_grad(be, a->dtype, a->hidden, a->channels, n, s->dh, x, 1.0f, grad->dw1));
     if (!grad->dx) return STATUS_OK;
-    struct matmul m = {.type = a->dtype, .c_type = a->dtype, .m = n, .n = a->channels, .k = a->hidden,
-                       .lda = a->hidden, .ldb = a->channels, .ldc = a->channels, .alpha = 1,
-                       .beta = grad->dx_accumulate ? 1.0f : 0.0f, .a = s->dh, .b = a->w1,
+    struct matmul m = {.type = a->dtype,
+                       .c_type = a->dtype,
+                       .m = n,
+                       .n = a->channels,
+                       .k = a->hidden,
+                       .lda = a->hidden,
+                       .ldb = a->channels,
+                       .ldc = a->channels,
+                       .alpha = 1,
+                       .beta = grad->dx_accumulate ? 1.0f : 0.0f,
+                       .a = s->dh,
+                       .b = a->w1,
                        .c = offset_mut(grad->dx, row * a->channels, a->dtype)};
     return cpu_matmul(be, &m);
 }
@@ -169,12 +234,19 @@ status_t cpu_mlp_backward(struct backend *be, const struct mlp *a, const struct 
     struct carve c = {.base = scratch};
     struct backward_scratch s = backward_scratch(be, a, &c);
     int64_t block = block_rows(a);
-    for (int64_t i = 0; i < a->channels; i++) s.sum_g[i] = 0; // NOLINT(clang-analyzer-core.NullDereference): scratch is given
+    for (int64_t i = 0; i < a->channels; i++)
+        s.sum_g[i] = 0; // NOLINT(clang-analyzer-core.NullDereference): scratch is given
     for (int64_t row = 0; row < a->rows; row += block)
         TRY(backward_block(be, a, g, &s, row, a->rows - row < block ? a->rows - row : block));
     if (a->gamma && (g->dw2 || g->dgamma)) {
-        struct layer_scale_grad_arguments k = {.type = a->dtype, .hidden = a->hidden, .m = s.m, .gamma = a->gamma,
-                                               .b2 = a->b2, .sum_g = s.sum_g, .w2 = a->w2, .dw2 = g->dw2,
+        struct layer_scale_grad_arguments k = {.type = a->dtype,
+                                               .hidden = a->hidden,
+                                               .m = s.m,
+                                               .gamma = a->gamma,
+                                               .b2 = a->b2,
+                                               .sum_g = s.sum_g,
+                                               .w2 = a->w2,
+                                               .dw2 = g->dw2,
                                                .dgamma = g->dgamma};
         parallel_for(be, a->channels, 0.5 * (double)a->hidden, SIMD_PICK(kernel_layer_scale_grad), &k);
     }

@@ -20,12 +20,13 @@ status_t cpu_layernorm_forward(struct backend *be, const struct layernorm *a, vo
 status_t cpu_layernorm_backward(struct backend *be, const struct layernorm *a, const struct layernorm_grad *g,
                                 void *scratch) {
     double cost = 0.8 * (double)a->channels;
-    struct layernorm_grad_arguments k = {.a = a, .dy = g->dy, .dx = g->dx, .accumulate = g->dx_accumulate,
-                                         .partial = scratch};
+    struct layernorm_grad_arguments k = {
+        .a = a, .dy = g->dy, .dx = g->dx, .accumulate = g->dx_accumulate, .partial = scratch};
     parallel_for(be, a->rows, cost, SIMD_PICK(kernel_layernorm_grad), &k);
     int32_t n_parts = parallel_parts(be, a->rows, cost);
     if (g->dweight) add_partials(g->dweight, k.partial, n_parts, 2 * a->channels, a->channels, NULL);
-    if (g->dbias) add_partials(g->dbias, k.partial + a->channels, n_parts, 2 * a->channels, a->channels, NULL);
+    if (g->dbias)
+        add_partials(g->dbias, k.partial + a->channels, n_parts, 2 * a->channels, a->channels, NULL);
     return STATUS_OK;
 }
 
@@ -96,15 +97,18 @@ static void fold_rows(const void *arguments, int64_t begin, int64_t end, int32_t
         for (int64_t i = 0; i < n; i++) {
             const int64_t c = a->channels_last ? i : row, at = row * n + i;
             const float w = a->w[at] * (a->weight[c] / sqrtf(a->running_var[c] + a->eps));
-            if (a->dtype == DTYPE_F32) ((float *)a->w_folded)[at] = w;
-            else ((uint16_t *)a->w_folded)[at] = bf16_from_f32(w);
+            if (a->dtype == DTYPE_F32)
+                ((float *)a->w_folded)[at] = w;
+            else
+                ((uint16_t *)a->w_folded)[at] = bf16_from_f32(w);
         }
     }
 }
 
 status_t cpu_batchnorm_fold(struct backend *be, const struct batchnorm_fold *a) {
     for (int64_t c = 0; c < a->c; c++)
-        a->bias_folded[c] = a->bias[c] - a->weight[c] / sqrtf(a->running_var[c] + a->eps) * a->running_mean[c];
+        a->bias_folded[c] =
+            a->bias[c] - a->weight[c] / sqrtf(a->running_var[c] + a->eps) * a->running_mean[c];
     const int64_t rows = a->channels_last ? a->taps : a->c;
     parallel_for(be, rows, (double)(a->channels_last ? a->c : a->taps), fold_rows, a);
     return STATUS_OK;
@@ -119,7 +123,8 @@ status_t cpu_batchnorm_grad_sums(struct backend *be, const struct batchnorm *a, 
     return STATUS_OK;
 }
 
-status_t cpu_batchnorm_grad_apply(struct backend *be, const struct batchnorm *a, const struct batchnorm_grad *g) {
+status_t cpu_batchnorm_grad_apply(struct backend *be, const struct batchnorm *a,
+                                  const struct batchnorm_grad *g) {
     struct batchnorm_arguments k = {.a = a, .dy = g->dy, .out = g->dx, .grad_sums = g->grad_sums};
     k.inverse_count = g->sums && g->sums[0] > 0 ? 1.0 / g->sums[0] : 0;
     if (g->dx) parallel_for(be, a->n * a->hw, ROW_COST(a), SIMD_PICK(kernel_batchnorm_grad_apply), &k);

@@ -31,10 +31,14 @@ static dnnl_status_t md_strided(md_t *md, int n_dims, const dnnl_dims_t dims, dn
                                 const dnnl_dims_t strides) {
     return dnnl_memory_desc_init_by_strides(md, n_dims, dims, type, strides);
 }
-static void md_free(md_t *md) { (void)md; }
+static void md_free(md_t *md) {
+    (void)md;
+}
 #endif
 
-static dnnl_data_type_t dnnl_type(enum dtype type) { return type == DTYPE_F32 ? dnnl_f32 : dnnl_bf16; }
+static dnnl_data_type_t dnnl_type(enum dtype type) {
+    return type == DTYPE_F32 ? dnnl_f32 : dnnl_bf16;
+}
 
 /* ---- primitives ---- */
 
@@ -102,7 +106,8 @@ status_t onednn_open(int32_t n_threads, struct onednn **out) {
     CHECK(o, STATUS_NO_MEMORY, "no memory for oneDNN's handles");
     o->n_threads = n_threads;
     DNNL_TRY_TO(failed, dnnl_engine_create(&o->engine, dnnl_cpu, 0), "engine_create");
-    DNNL_TRY_TO(failed, dnnl_stream_create(&o->stream, o->engine, dnnl_stream_default_flags), "stream_create");
+    DNNL_TRY_TO(failed, dnnl_stream_create(&o->stream, o->engine, dnnl_stream_default_flags),
+                "stream_create");
     *out = o;
     return STATUS_OK;
 failed:
@@ -174,7 +179,8 @@ static status_t primitive_finish(struct onednn *o, struct primitive *p, dnnl_pri
         free(o->scratchpad);
         o->scratchpad_bytes = 0;
         o->scratchpad = memory_aligned(n_bytes);
-        CHECK_TO(done, o->scratchpad, STATUS_NO_MEMORY, "no memory for %zu bytes of oneDNN's scratchpad", n_bytes);
+        CHECK_TO(done, o->scratchpad, STATUS_NO_MEMORY, "no memory for %zu bytes of oneDNN's scratchpad",
+                 n_bytes);
         o->scratchpad_bytes = n_bytes;
     }
     if (n_bytes > 0) TRY_TO(done, primitive_argument(o, p, DNNL_ARG_SCRATCHPAD, md));
@@ -193,7 +199,8 @@ static status_t primitive_run(struct onednn *o, struct primitive *p, void *const
         void *pointer = i < n_pointers ? pointers[i] : o->scratchpad;
         DNNL_TRY(dnnl_memory_set_data_handle(p->arguments[i].memory, pointer), "set_data_handle");
     }
-    DNNL_TRY(dnnl_primitive_execute(p->primitive, o->stream, p->n_arguments, p->arguments), p->implementation);
+    DNNL_TRY(dnnl_primitive_execute(p->primitive, o->stream, p->n_arguments, p->arguments),
+             p->implementation);
     return STATUS_OK;
 }
 
@@ -201,8 +208,9 @@ static status_t primitive_run(struct onednn *o, struct primitive *p, void *const
 
 static struct key matmul_key(const struct matmul *a) {
     struct key key = {{0}};
-    int64_t flags = a->type | a->c_type << 1 | a->transpose_a << 2 | a->transpose_b << 3 | (a->bias != NULL) << 4 |
-                    (a->column_scale != NULL) << 5 | (a->residual != NULL) << 6 | (int64_t)a->activation << 7;
+    int64_t flags = a->type | a->c_type << 1 | a->transpose_a << 2 | a->transpose_b << 3 |
+                    (a->bias != NULL) << 4 | (a->column_scale != NULL) << 5 | (a->residual != NULL) << 6 |
+                    (int64_t)a->activation << 7;
     int32_t alpha, beta;
     memcpy(&alpha, &a->alpha, sizeof alpha);
     memcpy(&beta, &a->beta, sizeof beta);
@@ -232,7 +240,8 @@ static status_t matmul_post_ops(const struct matmul *a, dnnl_post_ops_t ops, md_
     if (a->alpha != 1) DNNL_TRY(append_eltwise(ops, dnnl_eltwise_linear, a->alpha, 0), "scaling");
     if (a->activation == MATMUL_GELU) DNNL_TRY(append_eltwise(ops, dnnl_eltwise_gelu_erf, 0, 0), "GELU");
     if (a->activation == MATMUL_RELU6) DNNL_TRY(append_eltwise(ops, dnnl_eltwise_clip, 0, 6), "ReLU6");
-    if (a->column_scale) DNNL_TRY(dnnl_post_ops_append_binary(ops, dnnl_binary_mul, MD(*row)), "column scale");
+    if (a->column_scale)
+        DNNL_TRY(dnnl_post_ops_append_binary(ops, dnnl_binary_mul, MD(*row)), "column scale");
     if (a->residual) DNNL_TRY(dnnl_post_ops_append_binary(ops, dnnl_binary_add, MD(*c)), "residual");
     if (a->beta != 0) DNNL_TRY(append_sum(ops, a->beta), "accumulation");
     return STATUS_OK;
@@ -244,7 +253,8 @@ struct matmul_descriptors {
 
 static status_t matmul_descriptors(const struct matmul *a, struct matmul_descriptors *d) {
     dnnl_data_type_t type = dnnl_type(a->type);
-    const dnnl_dims_t a_dims = {a->m, a->k}, b_dims = {a->k, a->n}, c_dims = {a->m, a->n}, row_dims = {1, a->n};
+    const dnnl_dims_t a_dims = {a->m, a->k}, b_dims = {a->k, a->n}, c_dims = {a->m, a->n},
+                      row_dims = {1, a->n};
     const dnnl_dims_t a_strides = {a->transpose_a ? 1 : a->lda, a->transpose_a ? a->lda : 1};
     const dnnl_dims_t b_strides = {a->transpose_b ? 1 : a->ldb, a->transpose_b ? a->ldb : 1};
     const dnnl_dims_t c_strides = {a->ldc, 1}, row_strides = {a->n, 1};
@@ -256,8 +266,9 @@ static status_t matmul_descriptors(const struct matmul *a, struct matmul_descrip
     return STATUS_OK;
 }
 
-static dnnl_status_t matmul_primitive_desc(struct onednn *o, const struct matmul *a, struct matmul_descriptors *d,
-                                           dnnl_primitive_attr_t attr, dnnl_primitive_desc_t *pd) {
+static dnnl_status_t matmul_primitive_desc(struct onednn *o, const struct matmul *a,
+                                           struct matmul_descriptors *d, dnnl_primitive_attr_t attr,
+                                           dnnl_primitive_desc_t *pd) {
 #if V3
     return dnnl_matmul_primitive_desc_create(pd, o->engine, d->a, d->b, a->bias ? d->bias : NULL, d->c, attr);
 #else
@@ -282,7 +293,8 @@ static status_t matmul_arguments(struct onednn *o, const struct matmul *a, struc
     return STATUS_OK;
 }
 
-static status_t matmul_new(struct onednn *o, const struct matmul *a, const struct key *key, struct primitive **out) {
+static status_t matmul_new(struct onednn *o, const struct matmul *a, const struct key *key,
+                           struct primitive **out) {
     status_t status = STATUS_OK;
     struct matmul_descriptors d;
     memset(&d, 0, sizeof d);
@@ -295,7 +307,8 @@ static status_t matmul_new(struct onednn *o, const struct matmul *a, const struc
     if (omp_get_max_threads() != o->n_threads) omp_set_num_threads(o->n_threads);
     TRY_TO(done, matmul_descriptors(a, &d));
     DNNL_TRY_TO(done, dnnl_primitive_attr_create(&attr), "attr_create");
-    DNNL_TRY_TO(done, dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user), "scratchpad mode");
+    DNNL_TRY_TO(done, dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user),
+                "scratchpad mode");
     DNNL_TRY_TO(done, dnnl_post_ops_create(&ops), "post_ops_create");
     TRY_TO(done, matmul_post_ops(a, ops, &d.row, &d.c));
     DNNL_TRY_TO(done, dnnl_primitive_attr_set_post_ops(attr, ops), "set_post_ops");

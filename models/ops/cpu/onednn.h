@@ -1,5 +1,5 @@
-/* oneDNN behind one thin interface: matrix products and convolutions. Hides the difference between the C APIs of
- * oneDNN 2.x and 3.x; nothing else includes <dnnl.h>.
+/* oneDNN behind one thin interface: matrix products and convolutions. Hides the difference between the C APIs
+ * of oneDNN 2.x and 3.x; nothing else includes <dnnl.h>.
  *
  * A primitive is made at the first call with its shape and types and kept; later calls only set pointers. Not
  * thread-safe: one caller at a time. */
@@ -17,7 +17,8 @@ void onednn_close(struct onednn *o); /* NULL is fine */
 enum matmul_activation { MATMUL_NONE, MATMUL_GELU, MATMUL_RELU6 };
 
 /* C (m,n) = act(alpha * op(A) op(B) + bias) * column_scale + residual + beta * C, row-major with leading
- * dimensions. A and B have `type`, C and residual c_type; alpha other than 1 excludes a bias. NULL: absent. */
+ * dimensions. A and B have `type`, C and residual c_type; alpha other than 1 excludes a bias. NULL: absent.
+ */
 struct matmul {
     enum dtype type, c_type;
     bool transpose_a, transpose_b;
@@ -33,8 +34,8 @@ struct matmul {
 
 status_t onednn_matmul(struct onednn *o, const struct matmul *a);
 
-/* Primitives made so far, and the name of the first among them that runs oneDNN's reference code ("ref:any"), which is
- * a hundred times slower than its kernels; NULL: none. For tests. */
+/* Primitives made so far, and the name of the first among them that runs oneDNN's reference code ("ref:any"),
+ * which is a hundred times slower than its kernels; NULL: none. For tests. */
 int64_t onednn_n_primitives(const struct onednn *o);
 const char *onednn_reference_primitive(const struct onednn *o);
 

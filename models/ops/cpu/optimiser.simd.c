@@ -56,7 +56,8 @@ void SIMD_NAME(kernel_adamw)(const void *arguments, int64_t begin, int64_t end, 
     const struct optimiser_step *a = args->a;
     float correction1 = (float)(1.0 / (1.0 - pow((double)a->beta1, (double)a->t)));
     float correction2 = (float)(1.0 / sqrt(1.0 - pow((double)a->beta2, (double)a->t)));
-    float beta2 = (float)a->beta2, rest1 = (float)(1.0 - (double)a->beta1), rest2 = (float)(1.0 - (double)a->beta2);
+    float beta2 = (float)a->beta2, rest1 = (float)(1.0 - (double)a->beta1),
+          rest2 = (float)(1.0 - (double)a->beta2);
     float eps = (float)a->eps;
     for (int32_t s = 0; s < a->n_segments; s++) {
         int64_t first, last;

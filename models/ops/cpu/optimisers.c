@@ -34,7 +34,8 @@ status_t cpu_square_sum(struct backend *be, const float *x, int64_t n_elem, doub
     return STATUS_OK;
 }
 
-status_t cpu_clip_factor(struct backend *be, const double *sum, float clip, float *grad_scale, int32_t *skip) {
+status_t cpu_clip_factor(struct backend *be, const double *sum, float clip, float *grad_scale,
+                         int32_t *skip) {
     (void)be;
     double norm = sqrt(sum[0]), factor = clip > 0 ? (double)clip / (norm + 1e-6) : 1;
     *grad_scale = factor < 1 ? (float)factor : 1.0f;

@@ -1,8 +1,9 @@
-/* Vectors of the instruction set this file is compiled for (*.simd.c only): GCC's vector extensions, intrinsics
- * where the compilers need help. VL floats a vector: 16 (AVX-512), 8 (AVX2), 4 (base, any processor).
+/* Vectors of the instruction set this file is compiled for (*.simd.c only): GCC's vector extensions,
+ * intrinsics where the compilers need help. VL floats a vector: 16 (AVX-512), 8 (AVX2), 4 (base, any
+ * processor).
  *
- * Kernels are written once for fp32 and bf16: a function that is always inlined takes `const enum dtype type`, and
- * load_as() and store_as() become one instruction or two. All arithmetic is fp32. */
+ * Kernels are written once for fp32 and bf16: a function that is always inlined takes `const enum dtype
+ * type`, and load_as() and store_as() become one instruction or two. All arithmetic is fp32. */
 #ifndef MODELS_OPS_CPU_VEC_H
 #define MODELS_OPS_CPU_VEC_H
 
@@ -29,8 +30,12 @@ typedef uint32_t vu __attribute__((vector_size(VL * 4)));
 typedef uint16_t vh __attribute__((vector_size(VL * 2)));
 typedef double vd __attribute__((vector_size(VL * 8)));
 
-INLINE vf v_set(float x) { return x - (vf){0}; }
-INLINE vf v_zero(void) { return (vf){0}; }
+INLINE vf v_set(float x) {
+    return x - (vf){0};
+}
+INLINE vf v_zero(void) {
+    return (vf){0};
+}
 
 INLINE vf v_load(const float *p) {
     vf v;
@@ -38,7 +43,9 @@ INLINE vf v_load(const float *p) {
     return v;
 }
 
-INLINE void v_store(float *p, vf v) { memcpy(p, &v, sizeof v); }
+INLINE void v_store(float *p, vf v) {
+    memcpy(p, &v, sizeof v);
+}
 
 /* The first n < VL elements, 0 in the others. */
 INLINE vf v_load_n(const float *p, int64_t n) {
@@ -94,7 +101,9 @@ INLINE vf v_between(vf x, float lo, float hi, vf a) {
 #endif
 }
 
-INLINE vf v_abs(vf x) { return (vf)((vi)x & 0x7fffffff); }
+INLINE vf v_abs(vf x) {
+    return (vf)((vi)x & 0x7fffffff);
+}
 
 INLINE float v_sum(vf v) { /* halves added to halves, whatever the set */
 #if defined(__AVX512F__)
@@ -120,7 +129,9 @@ INLINE float v_highest(vf v) {
 
 /* ---- bf16: round to nearest even, NaN stays NaN ---- */
 
-INLINE vf v_from_bf16(vh h) { return (vf)(__builtin_convertvector(h, vu) << 16); }
+INLINE vf v_from_bf16(vh h) {
+    return (vf)(__builtin_convertvector(h, vu) << 16);
+}
 
 INLINE vh v_to_bf16(vf v) {
 #if defined(__AVX512BF16__)
@@ -213,7 +224,8 @@ INLINE vf v_exp(vf x) {
     return (vf)((vi)p + scale);
 }
 
-/* Phi(x) - 1/2 of the standard normal distribution: x * P(2 x^2/5.5^2 - 1) within +-5.5, absolute error 2e-7. */
+/* Phi(x) - 1/2 of the standard normal distribution: x * P(2 x^2/5.5^2 - 1) within +-5.5, absolute error 2e-7.
+ */
 INLINE vf v_normal_cdf_half(vf x) {
     vf c = v_min(v_max(x, v_set(-5.5f)), v_set(5.5f));
     vf s = c * c * (2.0f / (5.5f * 5.5f)) - 1.0f;
@@ -235,7 +247,9 @@ INLINE vf v_normal_cdf_half(vf x) {
     return v_min(v_max(c * p, v_set(-0.5f)), v_set(0.5f));
 }
 
-INLINE vf v_gelu(vf x) { return x * (v_normal_cdf_half(x) + 0.5f); }
+INLINE vf v_gelu(vf x) {
+    return x * (v_normal_cdf_half(x) + 0.5f);
+}
 
 /* gelu(x) and its derivative Phi(x) + x phi(x). */
 INLINE vf v_gelu_grad(vf x, vf *gelu) {

@@ -25,9 +25,9 @@
     .batchnorm_sums = ref_batchnorm_sums, .batchnorm_finish = ref_batchnorm_finish,                          \
     .batchnorm_apply = ref_batchnorm_apply, .batchnorm_grad_sums = ref_batchnorm_grad_sums,                  \
     .batchnorm_grad_apply = ref_batchnorm_grad_apply, .batchnorm_fold = ref_batchnorm_fold,                  \
-    .average_pool_forward = ref_average_pool_forward,                                                        \
-    .average_pool_backward = ref_average_pool_backward, .cross_entropy = ref_cross_entropy,                  \
-    .soft_cross_entropy = ref_soft_cross_entropy, .confidence = ref_confidence, .gemm = ref_gemm,            \
-    .column_sums = ref_column_sums, .centre = ref_centre, .mask_sum = host_mask_sum, .gather_rows = host_gather_rows,                         \
-    .mean_scale = host_mean_scale, .pseudo_pack = host_pseudo_pack, .pseudo_unpack = host_pseudo_unpack,     \
-    .sgd = ref_sgd, .adamw = ref_adamw, .square_sum = ref_square_sum, .clip_factor = ref_clip_factor
+    .average_pool_forward = ref_average_pool_forward, .average_pool_backward = ref_average_pool_backward,    \
+    .cross_entropy = ref_cross_entropy, .soft_cross_entropy = ref_soft_cross_entropy,                        \
+    .confidence = ref_confidence, .gemm = ref_gemm, .column_sums = ref_column_sums, .centre = ref_centre,    \
+    .mask_sum = host_mask_sum, .gather_rows = host_gather_rows, .mean_scale = host_mean_scale,               \
+    .pseudo_pack = host_pseudo_pack, .pseudo_unpack = host_pseudo_unpack, .sgd = ref_sgd,                    \
+    .adamw = ref_adamw, .square_sum = ref_square_sum, .clip_factor = ref_clip_factor

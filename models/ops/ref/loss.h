@@ -38,7 +38,8 @@ static status_t ref_cross_entropy(struct backend *be, const struct cross_entropy
 
 static status_t ref_soft_cross_entropy(struct backend *be, const struct soft_cross_entropy *a) {
     (void)be;
-    const double temperature = (double)a->temperature, scale = (double)a->scale * (a->scale_device ? real_at(a->scale_device, 0) : 1.0);
+    const double temperature = (double)a->temperature,
+                 scale = (double)a->scale * (a->scale_device ? real_at(a->scale_device, 0) : 1.0);
     for (int64_t i = 0; i < a->n; i++) {
         if (a->mask && !a->mask[i]) {
             for (int64_t j = 0; j < a->k && a->dlogits && !a->dlogits_accumulate; j++)
