@@ -86,7 +86,8 @@ expect 0 "5 of the 5 images of validation_target_images_D_3.txt are also in unla
     "$program" pack --root "$root" --list $lists --out one --shards 3 --domain D
 mkdir two
 # shellcheck disable=SC2086
-expect 0 "20 images" mpirun -np 2 "$program" pack --root "$root" --list $lists --out two/one --shards 3 --domain D
+expect 0 "20 images" \
+    "${MPIRUN:-mpirun}" -np 2 "$program" pack --root "$root" --list $lists --out two/one --shards 3 --domain D
 for s in 0 1 2; do cmp -s one-00$s.h5 two/one-00$s.h5 || fail "shard $s differs under mpirun"; done
 # shellcheck disable=SC2086
 expect 0 "one-002.h5 is not of this packing" "$program" pack --root "$root" --list $lists --out one --shards 2 --domain D
