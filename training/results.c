@@ -68,10 +68,6 @@ void results_accuracy(struct results *r, const char *phase, const char *model, c
     if (r) r->failed |= json_object_set_new(object_at(r, phase, model), split, number(per_cent)) != 0;
 }
 
-void results_number(struct results *r, const char *group, const char *name, double value) {
-    if (r) r->failed |= json_object_set_new(object_at(r, group, NULL), name, number(value)) != 0;
-}
-
 void results_classes(struct results *r, int32_t n_classes, const char *(*name)(const void *, int32_t),
                      const void *context) {
     if (!r) return;

@@ -23,7 +23,6 @@ void results_close(struct results *results); /* NULL is fine */
 /* All setters accept NULL (ranks that do not write) and replace what was there; results_save() writes. */
 void results_accuracy(struct results *results, const char *phase, const char *model, const char *split,
                       double per_cent);
-void results_number(struct results *results, const char *group, const char *name, double value);
 void results_classes(struct results *results, int32_t n_classes,
                      const char *(*name)(const void *context, int32_t k), const void *context);
 /* confusion (K,K) row = truth, column = answer, counts. */
