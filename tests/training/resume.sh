@@ -33,7 +33,7 @@ stop_and_go() {
     shift 4
     interrupt "$dir" "$at" USR1 "$@"
     # MPICH 4.0's mpirun returns 0 now and then where it was signalled, though every rank ended with 75.
-    if [ $status = 0 ] && [ "${MPIRUN:-mpirun}" = mpirun.mpich ] && grep -q "with a checkpoint; run again" "$work/$dir.log"; then
+    if [ $status = 0 ] && [ "${MPIRUN:-mpirun}" = mpirun.mpich ] && grep -q "; run again to go on" "$work/$dir.log"; then
         status=75
     fi
     [ $status = 75 ] || { fail "run $dir: status $status after SIGUSR1, not 75:"; tail -n 5 "$work/$dir.log"; }
