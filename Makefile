@@ -53,6 +53,7 @@ LINK_FLAGS := -rdynamic -fopenmp $(SANFLAGS) $(LDFLAGS)
 FLAGS_KEY := $(shell echo '$(CC) $(MPICC) $(CPPFLAGS) $(CFLAGS_ALL) $(LINK_FLAGS)' | cksum | cut -d' ' -f1)
 OBJ := build/obj-$(FLAGS_KEY)
 PROGRAM := build/marrs_dist
+PLUGIN_NEEDS := $(OBJ)/plugin-needs
 
 # ---- instruction sets for *.simd.c -------------------------------------------------------------------------
 ARCH := $(shell uname -m)
@@ -76,11 +77,13 @@ TEST_LIB_OBJECTS := $(patsubst %.c,$(OBJ)/%.o,$(wildcard models/ops/ref/*.c test
 TESTS := $(filter-out tests/support/% tests/fuzz/% tests/bench/%,$(wildcard tests/*/*.c))
 TEST_PROGRAMS := $(patsubst tests/%.c,$(OBJ)/tests/%,$(TESTS))
 
-all: $(PROGRAM) ## build the program, build/marrs_dist
+include make/cuda.mk
 
-$(OBJ)/marrs_dist: $(OBJ)/launcher/main.o $(SANITIZER_OBJECTS) $(OBJ)/libmarrs.a
+all: $(PROGRAM) $(CUDA_TARGETS) ## build the program, build/marrs_dist, and where the CUDA toolkit is, its GPU plugin
+
+$(OBJ)/marrs_dist: $(OBJ)/launcher/main.o $(SANITIZER_OBJECTS) $(OBJ)/libmarrs.a $(PLUGIN_NEEDS)
 	$(call say,LINK,$@)
-	$(Q)$(MPICC) $(LINK_FLAGS) -o $@ $^ $(LIBS)
+	$(Q)$(MPICC) $(LINK_FLAGS) -o $@ $$(cat $(PLUGIN_NEEDS)) $(filter-out $(PLUGIN_NEEDS),$^) $(LIBS)
 
 # The copy is made anew whenever it is not the program of these flags.
 $(PROGRAM): $(OBJ)/marrs_dist FORCE
@@ -106,9 +109,9 @@ $(foreach isa,$(SIMD_ISAS),$(eval $(call simd_rule,$(isa))))
 $(OBJ)/data_shards/%: KERNEL_FLAGS := -ffp-contract=off
 
 # ---- tests -------------------------------------------------------------------------------------------------
-$(OBJ)/tests/%: tests/%.c $(TEST_LIB_OBJECTS) $(SANITIZER_OBJECTS) $(OBJ)/libmarrs.a
+$(OBJ)/tests/%: tests/%.c $(TEST_LIB_OBJECTS) $(SANITIZER_OBJECTS) $(OBJ)/libmarrs.a $(PLUGIN_NEEDS)
 	$(call say,LINK,$@)
-	$(Q)mkdir -p $(@D) && $(MPICC) $(CPPFLAGS) $(CFLAGS_ALL) $(LINK_FLAGS) -MMD -MP -MF $@.d -o $@ $< \
+	$(Q)mkdir -p $(@D) && $(MPICC) $(CPPFLAGS) $(CFLAGS_ALL) $(LINK_FLAGS) $$(cat $(PLUGIN_NEEDS)) -MMD -MP -MF $@.d -o $@ $< \
 	  $(TEST_LIB_OBJECTS) $(SANITIZER_OBJECTS) $(OBJ)/libmarrs.a -lcmocka $(LIBS)
 
 test-programs: $(TEST_PROGRAMS)
@@ -119,10 +122,10 @@ bench-programs: $(patsubst tests/%.c,$(OBJ)/tests/%,$(wildcard tests/bench/*.c))
 demo: all ## the default run, printed digits to handwritten ones, in runs/digits: about a minute; RANKS=N
 	$(Q)PROGRAM=$(PROGRAM) RANKS='$(RANKS)' bash make/demo.sh
 
-check: all test-programs check-layers ## all tests; search=WORD picks some, SAN=1 under ASan and UBSan
+check: all test-programs $(TWIN_TARGETS) check-layers ## all tests; search=WORD picks some, SAN=1 under ASan and UBSan
 	$(Q)OBJ=$(OBJ) bash tests/run.sh '$(search)'
 
-check-golden: test-programs ## tests against golden files, those of GOLDEN=DIR (default tests/golden)
+check-golden: test-programs $(TWIN_TARGETS) ## tests against golden files, those of GOLDEN=DIR (default tests/golden)
 	$(Q)OBJ=$(OBJ) bash tests/run.sh golden
 
 check-long: all ## what takes minutes: tests/long/*.sh

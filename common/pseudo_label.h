@@ -2,6 +2,7 @@
 #ifndef COMMON_PSEUDO_LABEL_H
 #define COMMON_PSEUDO_LABEL_H
 
+#include <assert.h>
 #include <stdint.h>
 
 struct pseudo_label {
@@ -9,6 +10,6 @@ struct pseudo_label {
     float confidence; /* its probability */
 };
 
-_Static_assert(sizeof(struct pseudo_label) == 8, "the exchange sends 8 bytes an image");
+static_assert(sizeof(struct pseudo_label) == 8, "the exchange sends 8 bytes an image");
 
 #endif

@@ -24,6 +24,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 passed=0 failed=0 skipped=0 n_cases=0
 
+[ -e "${OBJ:-}/libmarrs_cuda_cpu.so" ] && export MARRS_CUDA_TWIN=$PWD/$OBJ/libmarrs_cuda_cpu.so # the GPU plugin on the CPU
+
 if [ -n "${SAN:-}" ]; then # leaks of the MPI libraries are theirs; slow unwinding sees through them
     here=$PWD/tests/support/sanitizer
     export ASAN_OPTIONS=fast_unwind_on_malloc=0:detect_stack_use_after_return=0${ASAN_OPTIONS:+:$ASAN_OPTIONS}

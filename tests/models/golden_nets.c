@@ -4,6 +4,7 @@
  * LIMIT 300 */
 #include "models/ops/ref/checked.h"
 #include "models/ops/ref/ref.h"
+#include "tests/support/cuda_twin.h"
 #include "tests/support/golden_net.h"
 #include "tests/support/test.h"
 
@@ -246,8 +247,20 @@ static void checking_cpu(void **state) {
     cpu_backend_close(inner);
 }
 
+/* The GPU's kernels, run on the CPU. */
+static void cuda(void **state) {
+    (void)state;
+    const struct cuda_plugin *twin = cuda_twin();
+    if (!twin) skip();
+    struct golden_backend b = {.ops = twin->ops};
+    assert_ok(twin->backend_open(0, &b.be));
+    check_all(b);
+    twin->backend_close(b.be);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(reference), cmocka_unit_test(checking),
-                                       cmocka_unit_test(cpu), cmocka_unit_test(checking_cpu)};
+                                       cmocka_unit_test(cpu), cmocka_unit_test(checking_cpu),
+                                       cmocka_unit_test(cuda)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

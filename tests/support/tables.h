@@ -1,13 +1,23 @@
-/* The tables under test, opened: the plain loops, the CPU's, and both behind the checks. */
+/* The tables under test, opened: the plain loops, the CPU's, both behind the checks, and the GPU's with its
+ * kernels on the CPU. */
 #ifndef TESTS_SUPPORT_TABLES_H
 #define TESTS_SUPPORT_TABLES_H
 
 #include "tests/support/op_case.h"
 
-enum tables_index { TABLE_REF, TABLE_CHECKED_REF, TABLE_CPU_1, TABLE_CPU_2, TABLE_CHECKED_CPU, N_TABLES };
+enum tables_index {
+    TABLE_REF,
+    TABLE_CHECKED_REF,
+    TABLE_CPU_1,
+    TABLE_CPU_2,
+    TABLE_CHECKED_CPU,
+    TABLE_CUDA,
+    N_TABLES
+};
 
 struct tables {
     struct table table[N_TABLES]; /* CPU_1 and CPU_2 with that many threads */
+    int32_t n;                    /* without the last, the GPU's on the CPU, where that was not built */
     struct table in_double;       /* ops_ref_double: for finite differences */
 };
 

@@ -208,7 +208,7 @@ static bool run_file(struct tables *tables, const char *path) {
         e.tau_source = (float)golden_attribute(e.group, ".", "tau_source");
         assert_int_equal(golden_attributes(file, ".", "weight", weight, LOSS_N_TERMS), LOSS_N_TERMS);
         for (int i = 0; i < LOSS_N_TERMS; i++) e.weight[i] = (float)weight[i];
-        for (int i = 0; i < N_TABLES; i++) {
+        for (int i = 0; i < tables->n; i++) {
             e.t = &tables->table[i];
             for (e.n_pieces = 1; e.n_pieces <= MAX_PIECES; e.n_pieces++) run_edge(&e);
         }

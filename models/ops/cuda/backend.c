@@ -1,0 +1,148 @@
+/* Opening a GPU; memory and copies. */
+#include "models/ops/cuda/backend.h"
+
+#include "common/memory.h"
+#include "models/ops/cuda/functions.h"
+#include "models/ops/cuda/plugin.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+status_t cuda_check(cudaError_t error, const char *what, const char *file, int line) {
+    if (error == cudaSuccess) return STATUS_OK;
+    (void)cudaGetLastError(); /* errors that stay until asked for must not be blamed on the next call */
+    return status_fail(error == cudaErrorMemoryAllocation ? STATUS_NO_MEMORY : STATUS_INTERNAL, file, line,
+                       "GPU: %s (%s): %.200s", cudaGetErrorString(error), cudaGetErrorName(error), what);
+}
+
+/* ---- open and close ---- */
+
+static status_t staging_open(struct staging *s) {
+    for (int i = 0; i < STAGING_SLOTS; i++) {
+        TRY_CUDA(cudaMallocHost(&s->slot[i], STAGING_BYTES));
+        TRY_CUDA(cudaEventCreateWithFlags(&s->event[i], cudaEventDisableTiming));
+    }
+    return STATUS_OK;
+}
+
+static void staging_close(struct staging *s) {
+    for (int i = 0; i < STAGING_SLOTS; i++) {
+        if (s->event[i]) cudaEventDestroy(s->event[i]);
+        if (s->slot[i]) cudaFreeHost(s->slot[i]);
+    }
+}
+
+static status_t open_on_device(struct backend *be) {
+    int max_shared;
+    TRY_CUDA(cudaSetDevice(be->device));
+    TRY_CUDA(cudaDeviceGetAttribute(&be->n_sms, cudaDevAttrMultiProcessorCount, be->device));
+    TRY_CUDA(cudaDeviceGetAttribute(&max_shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, be->device));
+    be->max_shared = (size_t)max_shared;
+    TRY_CUDA(cudaStreamCreateWithFlags(&be->stream, cudaStreamNonBlocking));
+    TRY(staging_open(&be->staging));
+    TRY_CUDA(cudaMalloc((void **)&be->partials, PARTIALS * sizeof *be->partials));
+    TRY_CUDA(cudaMalloc(&be->small, SMALL_BYTES));
+    TRY_CUDA(cudaMalloc(&be->gemm_workspace, GEMM_WORKSPACE));
+    const cublasStatus_t lt = cublasLtCreate(&be->lt);
+    CHECK(lt == CUBLAS_STATUS_SUCCESS, STATUS_INTERNAL, "GPU: cublasLtCreate failed: %s",
+          cublasLtGetStatusString(lt));
+    return STATUS_OK;
+}
+
+status_t cuda_backend_open(int device, struct backend **out) {
+    struct backend *be = memory_zeroed(1, sizeof *be);
+    CHECK(be, STATUS_NO_MEMORY, "out of memory for a backend");
+    be->device = device;
+    const status_t status = open_on_device(be);
+    if (status != STATUS_OK) {
+        cuda_backend_close(be);
+        return status;
+    }
+    *out = be;
+    return STATUS_OK;
+}
+
+void cuda_backend_close(struct backend *be) {
+    if (!be) return;
+    if (be->stream) cudaStreamSynchronize(be->stream);
+    if (be->lt) cublasLtDestroy(be->lt);
+    cudaFree(be->gemm_workspace);
+    cudaFree(be->small);
+    cudaFree(be->partials);
+    staging_close(&be->staging);
+    if (be->stream) cudaStreamDestroy(be->stream);
+    free(be);
+}
+
+/* ---- memory ---- */
+
+status_t cuda_alloc(struct backend *be, size_t n_bytes, void **out) {
+    void *p = NULL;
+    const cudaError_t error = cudaMalloc(&p, n_bytes > 0 ? n_bytes : 1);
+    if (error == cudaErrorMemoryAllocation) {
+        size_t n_free = 0, total = 0;
+        (void)cudaGetLastError();
+        (void)cudaMemGetInfo(&n_free, &total);
+        return FAIL(STATUS_NO_MEMORY,
+                    "GPU %d: %.2f GiB are wanted, %.2f of %.2f GiB are free; smaller batches, "
+                    "recompute=blocks or more ranks need less",
+                    be->device, (double)n_bytes / (1 << 30), (double)n_free / (1 << 30),
+                    (double)total / (1 << 30));
+    }
+    TRY_CUDA(error);
+    *out = p;
+    return STATUS_OK;
+}
+
+void cuda_release(struct backend *be, void *p) {
+    (void)be;
+    cudaFree(p);
+}
+
+/* Through pinned memory, so that the copy is asynchronous and the host's buffer free at once. */
+status_t cuda_copy_in(struct backend *be, void *dst, const void *host, size_t n_bytes) {
+    struct staging *s = &be->staging;
+    for (size_t done = 0; done < n_bytes;) {
+        const size_t n = n_bytes - done < STAGING_BYTES ? n_bytes - done : STAGING_BYTES;
+        const int slot = s->next;
+        s->next = (s->next + 1) % STAGING_SLOTS;
+        TRY_CUDA(cudaEventSynchronize(s->event[slot]));
+        memcpy(s->slot[slot], (const char *)host + done, n);
+        TRY_CUDA(cudaMemcpyAsync((char *)dst + done, s->slot[slot], n, cudaMemcpyHostToDevice, be->stream));
+        TRY_CUDA(cudaEventRecord(s->event[slot], be->stream));
+        done += n;
+    }
+    return STATUS_OK;
+}
+
+status_t cuda_copy_out(struct backend *be, void *host, const void *src, size_t n_bytes) {
+    TRY_CUDA(cudaMemcpyAsync(host, src, n_bytes, cudaMemcpyDeviceToHost, be->stream));
+    TRY_CUDA(cudaStreamSynchronize(be->stream));
+    return STATUS_OK;
+}
+
+status_t cuda_copy(struct backend *be, void *dst, const void *src, size_t n_bytes) {
+    if (n_bytes == 0) return STATUS_OK;
+    TRY_CUDA(cudaMemcpyAsync(dst, src, n_bytes, cudaMemcpyDeviceToDevice, be->stream));
+    return STATUS_OK;
+}
+
+status_t cuda_fill_zero(struct backend *be, void *dst, size_t n_bytes) {
+    if (n_bytes == 0) return STATUS_OK;
+    TRY_CUDA(cudaMemsetAsync(dst, 0, n_bytes, be->stream));
+    return STATUS_OK;
+}
+
+status_t cuda_synchronise(struct backend *be) {
+    TRY_CUDA(cudaStreamSynchronize(be->stream));
+    return STATUS_OK;
+}
+
+status_t small_array(struct backend *be, const void *host, size_t n_bytes, void **device) {
+    const size_t room = (n_bytes + 255) / 256 * 256;
+    CHECK(room <= SMALL_BYTES, STATUS_INTERNAL, "%zu bytes are more than an operation may bring", n_bytes);
+    if (be->small_used + room > SMALL_BYTES) be->small_used = 0;
+    *device = (char *)be->small + be->small_used;
+    be->small_used += room;
+    return cuda_copy_in(be, *device, host, n_bytes);
+}

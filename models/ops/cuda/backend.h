@@ -1,0 +1,70 @@
+/* A GPU of one rank: stream, workspaces and handles, and what the backend's files share.
+ *
+ * All operations go to one stream, in order. Nothing allocates or waits for the device inside a step: what
+ * operations need besides the graph's scratch lies here and is used in the order of the stream.
+ *
+ * C and C++ (.cu) include this header. */
+#ifndef MODELS_OPS_CUDA_BACKEND_H
+#define MODELS_OPS_CUDA_BACKEND_H
+
+#include <cublasLt.h>
+#include <cuda_runtime_api.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#include "models/ops/ops.h"
+
+enum {
+    STAGING_SLOTS = 4,
+    STAGING_BYTES = 8 << 20,  /* of a slot: pinned host memory */
+    PARTIALS = 1 << 16,       /* doubles: sums by block, added in a second kernel in a fixed order */
+    SMALL_BYTES = 1 << 20,    /* device memory for small arrays that a call brings from the host */
+    GEMM_WORKSPACE = 32 << 20 /* what cuBLASLt may use (NVIDIA's advice for Hopper) */
+};
+
+/* Pinned host memory that asynchronous copies read from; a slot is used again when its event has passed. */
+struct staging {
+    void *slot[STAGING_SLOTS];
+    cudaEvent_t event[STAGING_SLOTS]; /* recorded behind the last copy out of the slot */
+    int next;
+};
+
+struct gemm_plans; /* linear.c: what cuBLASLt was asked for, and the algorithm it chose */
+
+struct backend {
+    int device;
+    int n_sms;
+    size_t max_shared; /* bytes of shared memory a block may ask for */
+    cudaStream_t stream;
+    struct staging staging;
+    double *partials; /* [PARTIALS] */
+    void *small;      /* [SMALL_BYTES]; a call's own part, see small_array() */
+    size_t small_used;
+    cublasLtHandle_t lt;
+    void *gemm_workspace; /* [GEMM_WORKSPACE] */
+    struct gemm_plans *plans;
+};
+
+/* STATUS_INTERNAL (out of memory: STATUS_NO_MEMORY) with CUDA's text unless `error` is cudaSuccess. */
+status_t cuda_check(cudaError_t error, const char *what, const char *file, int line);
+#define TRY_CUDA(call)           TRY(cuda_check((call), #call, __FILE__, __LINE__))
+#define TRY_CUDA_TO(label, call) TRY_TO(label, cuda_check((call), #call, __FILE__, __LINE__))
+/* After LAUNCH: an error of the launch itself. */
+#define TRY_LAUNCH() TRY(cuda_check(cudaGetLastError(), "kernel launch", __FILE__, __LINE__))
+
+/* Bring a small array (indices, settings of segments) from the host to memory of the device that is this
+ * call's alone until the operations enqueued after it have run: `*device` is valid for kernels enqueued
+ * before SMALL_BYTES more bytes were asked for. The host array may change at once. */
+status_t small_array(struct backend *be, const void *host, size_t n_bytes, void **device);
+
+/* Blocks for a loop over n elements with `threads` a block, bounded so that every SM has some blocks. */
+static inline unsigned grid_of(const struct backend *be, int64_t n, int threads) {
+    const int64_t blocks = (n + threads - 1) / threads, most = (int64_t)be->n_sms * 16;
+    return (unsigned)(blocks < 1 ? 1 : blocks < most ? blocks : most);
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif
