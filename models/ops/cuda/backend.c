@@ -3,6 +3,7 @@
 
 #include "common/memory.h"
 #include "models/ops/cuda/functions.h"
+#include "models/ops/cuda/gemm_plan.h"
 #include "models/ops/cuda/plugin.h"
 
 #include <stdlib.h>
@@ -65,6 +66,7 @@ status_t cuda_backend_open(int device, struct backend **out) {
 void cuda_backend_close(struct backend *be) {
     if (!be) return;
     if (be->stream) cudaStreamSynchronize(be->stream);
+    gemm_plans_free(be->plans);
     if (be->lt) cublasLtDestroy(be->lt);
     cudaFree(be->gemm_workspace);
     cudaFree(be->small);

@@ -30,7 +30,7 @@ struct staging {
     int next;
 };
 
-struct gemm_plans; /* linear.c: what cuBLASLt was asked for, and the algorithm it chose */
+struct gemm_plans; /* gemm_plan.c: what cuBLASLt was asked for, and the algorithm it chose */
 
 struct backend {
     int device;
@@ -44,6 +44,7 @@ struct backend {
     cublasLtHandle_t lt;
     void *gemm_workspace; /* [GEMM_WORKSPACE] */
     struct gemm_plans *plans;
+    bool autotune; /* time what can be computed in several ways when it is first met, keep the fastest */
 };
 
 /* STATUS_INTERNAL (out of memory: STATUS_NO_MEMORY) with CUDA's text unless `error` is cudaSuccess. */

@@ -3,12 +3,6 @@
 
 /* PARTIAL: delete a line when its function is there */
 #pragma weak cuda_dropout
-#pragma weak cuda_linear_scratch
-#pragma weak cuda_linear_forward
-#pragma weak cuda_linear_backward
-#pragma weak cuda_mlp_scratch
-#pragma weak cuda_mlp_forward
-#pragma weak cuda_mlp_backward
 #pragma weak cuda_layernorm_scratch
 #pragma weak cuda_layernorm_forward
 #pragma weak cuda_layernorm_backward
@@ -35,7 +29,6 @@
 #pragma weak cuda_cross_entropy
 #pragma weak cuda_soft_cross_entropy
 #pragma weak cuda_confidence
-#pragma weak cuda_gemm
 #pragma weak cuda_column_sums
 #pragma weak cuda_centre
 #pragma weak cuda_sgd
