@@ -43,6 +43,16 @@ static const struct command_option config_options[] = {
     {"--markdown", NULL, "all keys as docs/configuration.md has them", NULL},
     {0},
 };
+static const struct command_option lists_options[] = {
+    {"--root", "DIR", "folder that holds the two; what pack calls so too", NULL},
+    {"--source", "NAME", "its folder of labelled images: one folder a class in it", NULL},
+    {"--target", "NAME", "its folder of images to adapt to: folders of the same names hold those whose class is known", NULL},
+    {"--out", "DIR", "where the four lists go", NULL},
+    {"--shots", "N", "labelled target images a class (default: 3)", NULL},
+    {"--validation", "N", "target images a class for choosing weights (default: 3, or what is there)", NULL},
+    {"--seed", "N", "of the draw (default: 1)", NULL},
+    {0},
+};
 static const struct command_option pack_options[] = {
     {"--root", "DIR", "folder that the lists' paths start at", NULL},
     {"--list", "FILE...", "lists, one \"relative/path label\" a line; each image is packed once", NULL},
@@ -53,6 +63,10 @@ static const struct command_option pack_options[] = {
     {"--check", "structure|decode", "what is checked of each image: its structure, or decode it whole", NULL},
     {"--threads", "N", "threads a rank (default: its cores)", NULL},
     {"--strict", NULL, "exit with 65 where an image cannot be read", NULL},
+    {0},
+};
+static const struct command_option inspect_options[] = {
+    {"--extract", "DIR", "also write the images of shards, as files named by their ids", NULL},
     {0},
 };
 static const struct command_word bench_words[] = {
@@ -181,6 +195,17 @@ const struct command commands[] = {
      .needs_mpi = COMMAND_MPI_NEVER,
      .run = cmd_config,
      .options = config_options},
+    {.name = "lists",
+     .usage =
+         "lists --root DIR --source NAME --target NAME --out DIR [--shots N] [--validation N] [--seed N]",
+     .help = "write the lists of two folders of images, for pack and a configuration",
+     .needs_mpi = COMMAND_MPI_NEVER,
+     .run = cmd_lists,
+     .options = lists_options,
+     .notes =
+         "The source's folders are the classes, numbered in the order of their names. Of each class of the "
+         "target a few images are drawn as labelled and for validation; all others, and those that lie in no "
+         "folder of a class, are unlabelled.\n"},
     {.name = "pack",
      .usage = "pack --root DIR --list FILE... --out PREFIX [--shards N] [--domain NAME] [--raw SIDE]\n"
               "                [--check structure|decode] [--threads N] [--strict]",
@@ -189,11 +214,12 @@ const struct command commands[] = {
      .run = cmd_pack,
      .options = pack_options},
     {.name = "inspect",
-     .usage = "inspect FILE...",
+     .usage = "inspect [--extract DIR] FILE...",
      .help = "say what a file of this program holds, and verify it",
      .operands = "FILE",
      .needs_mpi = COMMAND_MPI_NEVER,
-     .run = cmd_inspect},
+     .run = cmd_inspect,
+     .options = inspect_options},
     {.name = "bench",
      .usage =
          "bench ops [--only WORD] [options]\n"

@@ -76,6 +76,7 @@ status_t cmd_predict(struct launch_context *context, int argc, char **argv);
 status_t cmd_report(struct launch_context *context, int argc, char **argv);
 status_t cmd_sweep(struct launch_context *context, int argc, char **argv);
 status_t cmd_plan(struct launch_context *context, int argc, char **argv);
+status_t cmd_lists(struct launch_context *context, int argc, char **argv);
 status_t cmd_pack(struct launch_context *context, int argc, char **argv);
 status_t cmd_doctor(struct launch_context *context, int argc, char **argv);
 status_t cmd_inspect(struct launch_context *context, int argc, char **argv);

@@ -62,14 +62,14 @@ static bool looks_like_config(const char *word) {
 }
 
 /* *first: index in argv of the command's name (its arguments follow); 0 where a default command takes them
- * all. */
+ * all. A command's name means the command, whatever files of that name there are. */
 static status_t choose_command(int argc, char **argv, const struct command **command, int *first) {
+    *first = 1;
+    *command = argc > 1 ? command_find(argv[1]) : NULL;
+    if (*command) return STATUS_OK;
     *first = 0;
     *command = default_command();
     if (argc < 2 || looks_like_config(argv[1])) return STATUS_OK;
-    *first = 1;
-    *command = command_find(argv[1]);
-    if (*command) return STATUS_OK;
     const char *nearest = command_nearest(argv[1]);
     return FAIL(STATUS_USAGE, "unknown %s %s%s%s (marrs_dist --help)",
                 argv[1][0] == '-' ? "option" : "command", argv[1], nearest ? "; nearest: " : "",

@@ -10,7 +10,7 @@ trap 'rm -rf "$work"' EXIT
 bad=0
 cd "$work" || exit 2
 mkdir -p folder runs/one
-: >own.yaml >folder/other.yaml >list.txt
+touch own.yaml folder/other.yaml list.txt
 "$program" completion bash >bash.sh || exit 1
 "$program" completion zsh >_marrs_dist || exit 1
 bash -n bash.sh || bad=1
@@ -69,10 +69,11 @@ for command in $commands; do
     # shellcheck disable=SC2086 # a list of words
     [ "$command" = bench ] || expect "marrs_dist $command --" $options
     for option in --help $options; do
-        grep -qF -e "'$option[" <(sed -n "/^    $command)/,/;;/p" _marrs_dist) ||
+        grep -qF -e "'${option}[" <(sed -n "/^    $command)/,/;;/p" _marrs_dist) ||
             { echo "zsh: $command has no $option"; bad=1; }
     done
 done
+# shellcheck disable=SC2016 # backquotes of Markdown
 "$program" config --markdown | sed -n 's/^| `\([a-z_.0-9[]*\]*[a-z_.0-9]*\)` .*/\1/p' | sed 's/\[\]/.0/' >keys
 [ "$(wc -l <keys)" -gt 150 ] || { echo "only $(wc -l <keys) keys"; bad=1; }
 for file in bash.sh _marrs_dist; do
