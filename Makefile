@@ -21,10 +21,11 @@ ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
 MAKEFLAGS += -j$(CORES)
 endif
 
-# Before anything is asked of pkg-config: what is missing is installed for the goals that newcomers use.
+# Before anything is asked of pkg-config: what is missing is installed for the goals that newcomers use. Packagers, who
+# say DESTDIR or DEPS=no, have seen to that themselves.
 include make/dependencies.mk
-ifneq ($(filter check demo lint check-golden check-long fuzz,$(MAKECMDGOALS)),)
-ifeq ($(MAKELEVEL),0)
+ifneq ($(filter check demo lint check-golden check-long fuzz deb $(if $(DESTDIR),,install),$(MAKECMDGOALS)),)
+ifeq ($(MAKELEVEL)$(filter no,$(DEPS)),0)
 ifneq ($(shell CC=$(CC) bash make/dependencies.sh install $(NEEDS) 1>&2; echo $$?),0)
 $(error dependencies are missing (make info lists all))
 endif

@@ -1,6 +1,8 @@
 /* marrs_dist inspect FILE...: what a file holds, and whether it is sound. */
+#include "launcher/arguments.h"
 #include "launcher/cmd_data.h"
 
+#include "common/file.h"
 #include "common/memory.h"
 #include "data_shards/decode.h"
 #include "data_shards/shard.h"
@@ -82,7 +84,52 @@ static void print_shard(const struct shard *shard, const struct shard_summary *s
     if (n_classes > MAX_NAMED_CLASSES) printf("    ... and %zu more\n", n_classes - MAX_NAMED_CLASSES);
 }
 
-static status_t inspect_shard(const char *path) {
+/* An id from a file becomes a path only below the folder asked for. */
+static bool is_below(const char *id) {
+    if (id[0] == '/' || id[0] == '\0') return false;
+    for (const char *part = id; part; part = strchr(part, '/') ? strchr(part, '/') + 1 : NULL)
+        if (strncmp(part, "..", 2) == 0 && (part[2] == '/' || part[2] == '\0')) return false;
+    return true;
+}
+
+/* Not synced: what is extracted can be extracted again. */
+static status_t write_image(const char *folder, const char *id, const struct shard_buffer *bytes) {
+    char *path = file_join(folder, id), *slash = path ? strrchr(path, '/') : NULL;
+    status_t status = STATUS_OK;
+    CHECK(path, STATUS_NO_MEMORY, "out of memory for a path");
+    if (slash) {
+        *slash = '\0';
+        TRY_TO(done, file_make_folders(path));
+        *slash = '/';
+    }
+    FILE *out = fopen(path, "wb");
+    CHECK_TO(done, out, STATUS_CANT_CREATE, "cannot create %s: %s", path, strerror(errno));
+    const bool whole = fwrite(bytes->data, 1, bytes->n_bytes, out) == bytes->n_bytes;
+    CHECK_TO(done, fclose(out) == 0 && whole, STATUS_IO, "cannot write %s: %s", path, strerror(errno));
+done:
+    free(path);
+    return status;
+}
+
+static status_t extract_images(const struct shard *shard, const char *folder) {
+    struct shard_buffer buffer = {0};
+    status_t status = STATUS_OK;
+    CHECK(!shard_is_raw(shard), STATUS_USAGE, "%s holds pixels, not image files: nothing to extract",
+          shard_path(shard));
+    for (size_t i = 0; i < shard_n_images(shard) && status == STATUS_OK; i++) {
+        const char *id = shard_id(shard, i);
+        CHECK_TO(done, is_below(id), STATUS_BAD_DATA, "%s: row %zu (%s) is no path below a folder",
+                 shard_path(shard), i, id);
+        TRY_TO(done, shard_read(shard, i, true, &buffer));
+        status = write_image(folder, id, &buffer);
+    }
+done:
+    free(buffer.data);
+    if (status == STATUS_OK) printf("  extracted   %zu images into %s\n", shard_n_images(shard), folder);
+    return status;
+}
+
+static status_t inspect_shard(const char *path, const char *folder) {
     struct shard *shard;
     struct shard_buffer buffer = {0};
     struct shard_summary sum = {0};
@@ -97,7 +144,7 @@ static status_t inspect_shard(const char *path) {
              "%s: %zu of %zu images do not match their checksum, %zu are no readable images", path,
              sum.n_damaged, n, sum.n_undecodable);
     printf("  verified    all %zu image checksums\n", n);
-    status = STATUS_OK;
+    status = folder ? extract_images(shard, folder) : STATUS_OK;
 done:
     free(sum.n_of_class);
     free(buffer.data);
@@ -135,7 +182,7 @@ static status_t inspect_store(const struct store_reader *store) {
     return STATUS_OK;
 }
 
-static status_t inspect_hdf5(const char *path) {
+static status_t inspect_hdf5(const char *path, const char *folder) {
     struct store_reader *store;
     TRY(store_reader_open(path, &store));
     const char *format = store_reader_format(store);
@@ -148,7 +195,7 @@ static status_t inspect_hdf5(const char *path) {
     status_t status = STATUS_OK;
     if (!is_shard) status = inspect_store(store);
     store_reader_close(store);
-    return is_shard ? inspect_shard(path) : status;
+    return is_shard ? inspect_shard(path, folder) : status;
 }
 
 /* ---- safetensors --------------------------------------------------------------------------------------- */
@@ -192,7 +239,8 @@ static status_t print_safetensors(const struct safetensors *file) {
     return STATUS_OK;
 }
 
-static status_t inspect_safetensors(const char *path) {
+static status_t inspect_safetensors(const char *path, const char *folder) {
+    (void)folder;
     struct safetensors *file;
     TRY(safetensors_open(path, &file));
     printf("%s: safetensors\n", path);
@@ -213,14 +261,14 @@ static bool is_safetensors(const uint8_t head[HEAD_BYTES]) {
 
 /* Another kind of file is another row. */
 static const struct {
-    bool (*recognises)(const uint8_t head[HEAD_BYTES]); /* by the first bytes, padded with zeros */
-    status_t (*inspect)(const char *path);
+    bool (*recognises)(const uint8_t head[HEAD_BYTES]);        /* by the first bytes, padded with zeros */
+    status_t (*inspect)(const char *path, const char *folder); /* folder: for --extract, or NULL */
 } kinds[] = {
     {is_hdf5, inspect_hdf5}, /* shards, checkpoints, features */
     {is_safetensors, inspect_safetensors},
 };
 
-static status_t inspect_file(const char *path) {
+static status_t inspect_file(const char *path, const char *folder) {
     uint8_t head[HEAD_BYTES] = {0};
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
     CHECK(fd >= 0, errno == ENOENT ? STATUS_MISSING : STATUS_IO, "cannot open %s: %s", path, strerror(errno));
@@ -229,23 +277,28 @@ static status_t inspect_file(const char *path) {
     close(fd);
     CHECK(n >= 0, STATUS_IO, "cannot read %s: %s", path, strerror(error));
     for (size_t i = 0; i < ARRAY_LENGTH(kinds); i++)
-        if (kinds[i].recognises(head)) return kinds[i].inspect(path);
+        if (kinds[i].recognises(head)) return kinds[i].inspect(path, folder);
     return FAIL(STATUS_BAD_DATA, "%s: not a kind of file that inspect knows%s", path,
                 n == 0 ? ": it is empty" : "");
 }
 
 status_t cmd_inspect(struct launch_context *context, int argc, char **argv) {
-    static const char *const known[] = {"--help", NULL};
-    CHECK(argc > 1, STATUS_USAGE, "inspect: which FILE?");
-    for (int i = 1; i < argc; i++)
-        if (strncmp(argv[i], "--", 2) == 0) return command_unknown_option("inspect", argv[i], known);
-    status_t worst = STATUS_OK;
-    for (int i = 1; i < argc && context->rank == 0; i++) {
-        const status_t status = inspect_file(argv[i]);
-        if (status != STATUS_OK && worst == STATUS_OK && i + 1 == argc) return status;
+    const char *folder = NULL, **paths = memory_zeroed((size_t)argc, sizeof *paths);
+    const struct argument table[] = {{.name = "--extract", .text = &folder}, {0}};
+    int n = 0;
+    status_t status, worst = STATUS_OK;
+    CHECK(paths, STATUS_NO_MEMORY, "out of memory for the files' names");
+    TRY_TO(done, arguments_parse(argc, argv, table, paths, argc, &n));
+    CHECK_TO(done, n > 0, STATUS_USAGE, "inspect: which FILE?");
+    for (int i = 0; i < n && context->rank == 0; i++) {
+        status = inspect_file(paths[i], folder);
+        if (status != STATUS_OK && worst == STATUS_OK && i + 1 == n) goto done;
         if (status == STATUS_OK) continue;
         printf("  ERROR       %s\n", status_message());
         worst = status;
     }
-    return worst == STATUS_OK ? STATUS_OK : FAIL(worst, "inspect: not all files are sound");
+    status = worst == STATUS_OK ? STATUS_OK : FAIL(worst, "inspect: not all files are sound");
+done:
+    free(paths);
+    return status;
 }

@@ -27,6 +27,21 @@ enum command_mpi {
     COMMAND_MPI_WHEN_LAUNCHED, /* started where mpirun or srun made this process, else alone without MPI */
 };
 
+/* One option, as --help, the manual pages and the completion of shells show it. That a command takes exactly
+ * the options of its row is held by tests/launcher/manual.sh. */
+struct command_option {
+    const char *name; /* "--batch" */
+    const char
+        *value; /* "N", "FILE", "DIR", "text|csv|latex"; a "..." at the end: one or more; NULL: a flag */
+    const char *help;
+    const char *of; /* the words of `first` that take it, with blanks between; NULL: all */
+};
+
+/* A word that a command's first argument may be. */
+struct command_word {
+    const char *name, *help;
+};
+
 struct command {
     const char *name;
     const char *usage; /* after "marrs_dist ": "plan CONFIG [key=value ...]" */
@@ -34,7 +49,10 @@ struct command {
     enum command_mpi needs_mpi;
     /* argv[0] is the command's name. Collective over context->world where that is not NULL. */
     status_t (*run)(struct launch_context *context, int argc, char **argv);
-    const char *options; /* lines for `COMMAND --help`, or NULL */
+    const char *operands; /* what stands outside options: words of CONFIG KEY RUN FILE, or NULL */
+    const struct command_option *options; /* the entry past the last has name NULL; NULL: none */
+    const struct command_word *first;     /* the same */
+    const char *notes;                    /* paragraphs, each ending in a newline, or NULL */
 };
 
 /* The table; the entry past the last has name NULL. */
@@ -58,9 +76,12 @@ status_t cmd_predict(struct launch_context *context, int argc, char **argv);
 status_t cmd_report(struct launch_context *context, int argc, char **argv);
 status_t cmd_sweep(struct launch_context *context, int argc, char **argv);
 status_t cmd_plan(struct launch_context *context, int argc, char **argv);
+status_t cmd_lists(struct launch_context *context, int argc, char **argv);
 status_t cmd_pack(struct launch_context *context, int argc, char **argv);
 status_t cmd_doctor(struct launch_context *context, int argc, char **argv);
 status_t cmd_inspect(struct launch_context *context, int argc, char **argv);
+status_t cmd_completion(struct launch_context *context, int argc, char **argv);
+status_t cmd_manual(struct launch_context *context, int argc, char **argv);
 status_t cmd_bench(struct launch_context *context, int argc, char **argv);
 status_t cmd_bench_comm(struct launch_context *context, int argc, char **argv); /* argv[0] is "comm" */
 status_t cmd_bench_data(struct launch_context *context, int argc, char **argv); /* argv[0] is "data" */

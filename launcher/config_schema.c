@@ -243,8 +243,8 @@ const struct config_key config_keys[] = {
     WORD("log.level", AT(log.level), "error|warning|info|debug", "info", "least urgent records shown"),
     {.path = "log.every_s", .type = CONFIG_NUMBER, .offset = AT(log.every_s), .max = 1e6, .has_auto = true, .fallback = "auto", .help = "seconds between two progress lines; auto: 1 on a terminal, 60 otherwise"},
     INTEGER("log.metrics_every", AT(log.metrics_every), 1, BIG, "1", "steps between two lines of metrics.jsonl"),
-    BOOL("log.tensorboard", AT(log.tensorboard), "false", "TensorBoard event files beside metrics.jsonl"),
-    STRING("log.prometheus", AT(log.prometheus), "", "text file for the Prometheus node_exporter; none: not written"),
+    BOOL("log.tensorboard", AT(log.tensorboard), "true", "TensorBoard event files beside metrics.jsonl: tensorboard --logdir RUN"),
+    STRING("log.prometheus", AT(log.prometheus), "", "text file (DIR/NAME.prom) for the textfile collector of Prometheus' node_exporter; none: not written"),
     BOOL("log.report", AT(log.report), "true", "write report.html at the end"),
 };
 /* clang-format on */

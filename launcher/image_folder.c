@@ -12,14 +12,10 @@
 #include <string.h>
 #include <strings.h>
 
-struct found {
-    char **paths; /* relative to the folder */
-    size_t n, capacity;
-};
-
-static void free_found(struct found *f) {
+void image_paths_free(struct image_paths *f) {
     for (size_t i = 0; i < f->n; i++) free(f->paths[i]);
     free(f->paths);
+    *f = (struct image_paths){0};
 }
 
 static bool is_image(const char *name) {
@@ -34,7 +30,7 @@ static int by_name(const FTSENT **a, const FTSENT **b) {
     return strcmp((*a)->fts_name, (*b)->fts_name);
 }
 
-static status_t find_images(const char *folder, struct found *f) {
+status_t image_folder_find(const char *folder, struct image_paths *f) {
     char *const roots[] = {(char *)folder, NULL};
     FTS *walk = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, by_name);
     CHECK(walk, STATUS_MISSING, "cannot read folder %s", folder);
@@ -57,7 +53,7 @@ static status_t find_images(const char *folder, struct found *f) {
 }
 
 /* The files that are images, in place; the others are named. */
-static status_t keep_readable(const char *folder, struct found *f, uint64_t *n_bytes) {
+static status_t keep_readable(const char *folder, struct image_paths *f, uint64_t *n_bytes) {
     struct image scratch = {0};
     size_t kept = 0;
     for (size_t i = 0; i < f->n; i++) {
@@ -84,7 +80,7 @@ static status_t keep_readable(const char *folder, struct found *f, uint64_t *n_b
     return STATUS_OK;
 }
 
-static status_t write_shard(const char *folder, const struct found *f, const uint64_t *n_bytes,
+static status_t write_shard(const char *folder, const struct image_paths *f, const uint64_t *n_bytes,
                             const int32_t *labels, const char *path) {
     struct shard_writer *writer;
     TRY(shard_writer_open(path,
@@ -111,11 +107,11 @@ static status_t write_shard(const char *folder, const struct found *f, const uin
 }
 
 status_t image_folder_pack(const char *folder, const char *path) {
-    struct found f = {0};
+    struct image_paths f = {0};
     uint64_t *n_bytes = NULL;
     int32_t *labels = NULL;
     status_t status;
-    TRY_TO(done, find_images(folder, &f));
+    TRY_TO(done, image_folder_find(folder, &f));
     n_bytes = memory_zeroed(f.n, sizeof *n_bytes);
     labels = memory_zeroed(f.n, sizeof *labels);
     CHECK_TO(done, n_bytes && labels, STATUS_NO_MEMORY, "out of memory for %zu images", f.n);
@@ -123,7 +119,7 @@ status_t image_folder_pack(const char *folder, const char *path) {
     TRY_TO(done, keep_readable(folder, &f, n_bytes));
     status = write_shard(folder, &f, n_bytes, labels, path);
 done:
-    free_found(&f);
+    image_paths_free(&f);
     free(n_bytes);
     free(labels);
     return status;

@@ -1,5 +1,6 @@
 /* marrs_dist: finds the command, starts MPI where the command needs it, and is the only place that ends the
  * process. */
+#include "launcher/command_help.h"
 #include "launcher/commands.h"
 #include "launcher/config.h"
 #include "launcher/startup.h"
@@ -28,12 +29,6 @@ static void print_usage(FILE *out) {
           "cannot create,\n"
           "74 input/output, 75 stopped cleanly (run again to go on), 78 bad configuration.\n",
           out);
-}
-
-static void print_command_help(const struct command *command) {
-    printf("marrs_dist %s\n\n%s\n", command->usage, command->help);
-    if (command->options) printf("\n%s", command->options);
-    if (command->run == cmd_config) config_print_help(stdout);
 }
 
 /* A message may have several lines (all faults of a configuration): one record each. */
@@ -67,14 +62,14 @@ static bool looks_like_config(const char *word) {
 }
 
 /* *first: index in argv of the command's name (its arguments follow); 0 where a default command takes them
- * all. */
+ * all. A command's name means the command, whatever files of that name there are. */
 static status_t choose_command(int argc, char **argv, const struct command **command, int *first) {
+    *first = 1;
+    *command = argc > 1 ? command_find(argv[1]) : NULL;
+    if (*command) return STATUS_OK;
     *first = 0;
     *command = default_command();
     if (argc < 2 || looks_like_config(argv[1])) return STATUS_OK;
-    *first = 1;
-    *command = command_find(argv[1]);
-    if (*command) return STATUS_OK;
     const char *nearest = command_nearest(argv[1]);
     return FAIL(STATUS_USAGE, "unknown %s %s%s%s (marrs_dist --help)",
                 argv[1][0] == '-' ? "option" : "command", argv[1], nearest ? "; nearest: " : "",
@@ -99,7 +94,7 @@ static bool answer(int argc, char **argv) {
     const struct command *command = command_find(word);
     for (int i = 2; command && i < argc; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-            if (!silent) print_command_help(command);
+            if (!silent) command_print_help(command, stdout);
             return true;
         }
     return false;

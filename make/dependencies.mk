@@ -21,16 +21,21 @@ ifneq ($(findstring clang,$(CC)),)
 NEED_BUILD += OpenMP-for-clang:header-clang:omp.h:libomp-dev sanitizers-for-clang:program:clang:libclang-rt-14-dev
 endif
 NEED_RUN := mpirun:program:$(MPIRUN):$(if $(findstring mpich,$(MPICC)),mpich,openmpi-bin)
-NEED_CHECK := cmocka:header:cmocka.h:libcmocka-dev h5dump:program:h5dump:hdf5-tools ip:program:ip:iproute2
+NEED_CHECK := cmocka:header:cmocka.h:libcmocka-dev h5dump:program:h5dump:hdf5-tools ip:program:ip:iproute2 \
+  mandoc:program:mandoc:mandoc lexgrog:program:lexgrog:man-db zsh:program:zsh:zsh
 NEED_LINT := clang:program:clang:clang clang-format:program:clang-format:clang-format \
   clang-tidy:program:clang-tidy:clang-tidy cppcheck:program:cppcheck:cppcheck shellcheck:program:shellcheck:shellcheck
 # A real Slurm to try the job scripts in; only root can start one, without it that test is skipped.
 NEED_LONG := slurmctld:program:slurmctld:slurmctld slurmd:program:slurmd:slurmd sbatch:program:sbatch:slurm-client \
   munge:program:munged:munge
+# make deb alone wants these.
+NEED_DEB := dpkg-buildpackage:program:dpkg-buildpackage:dpkg-dev debhelper:program:dh:debhelper fakeroot:program:fakeroot:fakeroot \
+  lintian:program:lintian:lintian
 OPTIONAL_BUILD := libwebp:pkg:libwebp:libwebp-dev
 
 # The needs of what was asked for: `make lint check` wants both.
 NEEDS := $(NEED_BUILD) $(NEED_RUN) $(if $(filter check-long,$(MAKECMDGOALS)),$(if $(filter 0,$(shell id -u)),$(NEED_LONG))) $(if $(filter check% demo test-programs,$(MAKECMDGOALS)),$(NEED_CHECK)) \
+  $(if $(filter deb,$(MAKECMDGOALS)),$(NEED_DEB)) \
   $(if $(filter lint format fuzz%,$(MAKECMDGOALS)),$(NEED_LINT)) $(if $(filter deps,$(MAKECMDGOALS)),$(NEED_CHECK) $(NEED_LINT))
 
 info: ## every dependency: found, or missing with the package to install

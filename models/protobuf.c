@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-enum { WIRE_VARINT = 0, WIRE_BYTES = 2, WIRE_32 = 5 };
+enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
 
 static void append(struct protobuf *p, const void *bytes, size_t n_bytes) {
     if (p->failed) return;
@@ -44,6 +44,11 @@ void protobuf_varint(struct protobuf *p, uint32_t field, uint64_t value) {
 void protobuf_float(struct protobuf *p, uint32_t field, float value) {
     append_varint(p, (uint64_t)field << 3 | WIRE_32);
     append(p, &value, sizeof value); /* little-endian, as the host (models/safetensors.c asserts it) */
+}
+
+void protobuf_double(struct protobuf *p, uint32_t field, double value) {
+    append_varint(p, (uint64_t)field << 3 | WIRE_64);
+    append(p, &value, sizeof value);
 }
 
 void protobuf_header(struct protobuf *p, uint32_t field, size_t n_bytes) {

@@ -1,5 +1,5 @@
-/* Protocol buffers' wire format, as far as ONNX files need it: a growing buffer of tagged fields.
- * Running out of memory is kept in `failed` and asked once at the end. Internal to models/. */
+/* Protocol buffers' wire format, as far as ONNX and TensorBoard files need it: a growing buffer of tagged
+ * fields. Running out of memory is kept in `failed` and asked once at the end. */
 #ifndef MODELS_PROTOBUF_H
 #define MODELS_PROTOBUF_H
 
@@ -17,6 +17,7 @@ struct protobuf {
 void protobuf_free(struct protobuf *p);
 void protobuf_varint(struct protobuf *p, uint32_t field, uint64_t value); /* int32, int64, enum */
 void protobuf_float(struct protobuf *p, uint32_t field, float value);
+void protobuf_double(struct protobuf *p, uint32_t field, double value);
 void protobuf_bytes(struct protobuf *p, uint32_t field, const void *bytes, size_t n_bytes);
 
 /* The tag and length of a bytes field whose n_bytes follow elsewhere. */

@@ -3,6 +3,9 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/log.h"
+#include "training/metrics_value.h"
+#include "training/prometheus.h"
+#include "training/tensorboard.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +22,9 @@ struct metrics {
     char *path;
     json_t *record;
     bool failed; /* a field of this record could not be added */
+    bool wants_events;
+    struct tensorboard *events;    /* NULL: none, or not begun yet */
+    struct prometheus *prometheus; /* NULL: none */
 };
 
 status_t metrics_open(const char *path, bool writes, struct metrics **out) {
@@ -45,9 +51,18 @@ fail:
 void metrics_close(struct metrics *m) {
     if (!m) return;
     json_decref(m->record);
+    tensorboard_close(m->events);
+    prometheus_close(m->prometheus);
     if (m->fd >= 0) close(m->fd);
     free(m->path);
     free(m);
+}
+
+status_t metrics_also(struct metrics *m, const struct metrics_outputs *outputs) {
+    if (!m) return STATUS_OK;
+    m->wants_events = outputs->tensorboard;
+    if (!outputs->prometheus || !outputs->prometheus[0]) return STATUS_OK;
+    return prometheus_open(outputs->prometheus, outputs->run, outputs->n_ranks, &m->prometheus);
 }
 
 /* Is this line a record of `stage` at or behind first_step? */
@@ -72,6 +87,10 @@ status_t metrics_cut(struct metrics *m, const char *stage, int64_t first_step) {
     }
     free(bytes);
     CHECK(ftruncate(m->fd, (off_t)keep) == 0, STATUS_IO, "cannot cut %s: %s", m->path, strerror(errno));
+    if ((int64_t)keep < m->position) { /* the next event file begins with what is left */
+        tensorboard_close(m->events);
+        m->events = NULL;
+    }
     m->position = (int64_t)keep;
     return STATUS_OK;
 }
@@ -84,8 +103,10 @@ void metrics_begin(struct metrics *m, const char *stage, int64_t step) {
     if (!m) return;
     json_decref(m->record);
     m->record = json_object();
+    const json_int_t time_ms = (json_int_t)(1e3 * metrics_now_s());
     m->failed = json_object_set_new(m->record, "stage", json_string(stage)) != 0 ||
-                json_object_set_new(m->record, "step", json_integer(step)) != 0;
+                json_object_set_new(m->record, "step", json_integer(step)) != 0 ||
+                json_object_set_new(m->record, "time_ms", json_integer(time_ms)) != 0;
 }
 
 void metrics_number(struct metrics *m, const char *name, double value) {
@@ -113,17 +134,60 @@ void metrics_number_in(struct metrics *m, const char *group, const char *name, d
     m->failed |= json_object_set_new(object, name, number(value)) != 0;
 }
 
+/* A new event file, with all that the run has so far. */
+static status_t begin_events(struct metrics *m) {
+    char *bytes = NULL, *folder = strdup(m->path), *slash = folder ? strrchr(folder, '/') : NULL;
+    size_t n = 0;
+    status_t status = STATUS_OK;
+    CHECK_TO(done, folder, STATUS_NO_MEMORY, "out of memory for a path");
+    if (slash) *slash = '\0';
+    TRY_TO(done, tensorboard_open(slash ? folder : ".", &m->events));
+    TRY_TO(done, file_read_all(m->path, SIZE_MAX / 4, &bytes, &n));
+    for (size_t begin = 0; status == STATUS_OK && begin < n;) {
+        const char *end = memchr(bytes + begin, '\n', n - begin);
+        const size_t length = end ? (size_t)(end - bytes) - begin : n - begin;
+        json_t *record = json_loadb(bytes + begin, length, 0, NULL);
+        if (record) status = tensorboard_add(m->events, record); /* a damaged line is left out */
+        json_decref(record);
+        begin += length + 1;
+    }
+done:
+    free(bytes);
+    free(folder);
+    return status;
+}
+
+/* What shows the record elsewhere. A run is not ended for it: one warning, then it goes on without. */
+static void put_elsewhere(struct metrics *m) {
+    status_t status = STATUS_OK;
+    if (m->wants_events) {
+        if (!m->events) status = begin_events(m);
+        if (status == STATUS_OK) status = tensorboard_add(m->events, m->record);
+    }
+    if (status != STATUS_OK) {
+        log_global(LOG_WARNING, "log.tensorboard: %s; the run goes on without event files", status_message());
+        m->wants_events = false;
+        tensorboard_close(m->events);
+        m->events = NULL;
+    }
+    if (m->prometheus && prometheus_add(m->prometheus, m->record) != STATUS_OK)
+        log_global(LOG_WARNING, "log.prometheus: %s", status_message());
+}
+
 status_t metrics_end(struct metrics *m) {
     if (!m) return STATUS_OK;
     char *text = m->failed ? NULL : json_dumps(m->record, JSON_COMPACT | JSON_REAL_PRECISION(9));
-    json_decref(m->record);
-    m->record = NULL;
-    CHECK(text, STATUS_NO_MEMORY, "out of memory for a record of %s", m->path);
+    status_t status = STATUS_OK;
+    CHECK_TO(done, text, STATUS_NO_MEMORY, "out of memory for a record of %s", m->path);
+    put_elsewhere(m); /* before the line is in the file: a new event file begins with what is there */
     const size_t n = strlen(text);
     text[n] = '\n'; /* in place of the NUL: file_pwrite_all() takes a length */
-    const status_t status = file_pwrite_all(m->fd, text, n + 1, (uint64_t)m->position, m->path);
+    TRY_TO(done, file_pwrite_all(m->fd, text, n + 1, (uint64_t)m->position, m->path));
+    m->position += (int64_t)n + 1;
+done:
     free(text);
-    if (status == STATUS_OK) m->position += (int64_t)n + 1;
+    json_decref(m->record);
+    m->record = NULL;
     return status;
 }
 

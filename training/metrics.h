@@ -1,4 +1,5 @@
-/* What a run writes about itself while it runs: metrics.jsonl, and a line for the person who watches.
+/* What a run writes about itself while it runs: metrics.jsonl, the same for TensorBoard and Prometheus, and a
+ * line for the person who watches.
  *
  * Rank 0 alone writes; on other ranks every call does nothing. A record goes out in one write(), so a reader
  * never sees half a line but at the very end of a killed run; metrics_open() cuts such a rest. */
@@ -16,12 +17,22 @@ struct metrics;
 status_t metrics_open(const char *path, bool writes, struct metrics **out);
 void metrics_close(struct metrics *metrics); /* NULL is fine */
 
+struct metrics_outputs {
+    bool tensorboard;       /* event files beside metrics.jsonl (training/tensorboard.h) */
+    const char *prometheus; /* text file (training/prometheus.h); NULL or "": none */
+    const char *run;        /* the run's name there */
+    int n_ranks;
+};
+
+/* Where the records go besides metrics.jsonl. What cannot be written there is warned of once. */
+status_t metrics_also(struct metrics *metrics, const struct metrics_outputs *outputs);
+
 /* Drop the first record of `stage` with a step >= first_step and all that follow it: what a killed run wrote
  * behind the checkpoint that it now goes on from. */
 status_t metrics_cut(struct metrics *metrics, const char *stage, int64_t first_step);
 
-/* A record: begin, any number of fields, end. Numbers that are not finite are written as null. Names must not
- * repeat within a record. Errors of memory surface at the end. */
+/* A record: begin, any number of fields, end. It has the time, "time_ms" since 1970. Numbers that are not
+ * finite are written as null. Names must not repeat within a record. Errors of memory surface at the end. */
 void metrics_begin(struct metrics *metrics, const char *stage, int64_t step);
 void metrics_number(struct metrics *metrics, const char *name, double value);
 void metrics_integer(struct metrics *metrics, const char *name, int64_t value);

@@ -63,6 +63,11 @@ static status_t open_files(struct run *run) {
     CHECK_TO(done, metrics && results, STATUS_NO_MEMORY, "out of memory for a path");
     TRY_TO(done, file_make_folders(run->settings->run));
     TRY_TO(done, metrics_open(metrics, true, &run->metrics));
+    TRY_TO(done,
+           metrics_also(run->metrics, &(struct metrics_outputs){.tensorboard = run->settings->log.tensorboard,
+                                                                .prometheus = run->settings->log.prometheus,
+                                                                .run = run->settings->run,
+                                                                .n_ranks = comm_size(run->world)}));
     TRY_TO(done, results_open(results, &run->results));
 done:
     free(metrics);

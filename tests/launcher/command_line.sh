@@ -48,6 +48,7 @@ expect 78 "bad.yaml:2:1: unknown key cotrian; nearest: cotrain" "$program" confi
 once 'bad.yaml:4:10: cotrain.steps: expected an integer'
 
 (cd "$work" && expect 0 'convnext 1/1, swin 1/1' "$program" plan)
+mkdir "$work/report" && (cd "$work" && expect 64 "give a run's directory" "$program" report)
 expect 0 'node7' "$program" plan configs/office_home.yaml --nodes 8 --gpus-per-node 4
 expect 0 'convnext 1/5' "$mpirun" -np 8 "$program" plan configs/office_home.yaml
 once 'swin 3/3'
