@@ -13,17 +13,19 @@ static const char *const peer_names[N_PEERS] = {"C", "S"};
 
 /* The count of kept source rows over all pieces: first each piece tells its own, then all get the sum. */
 struct group_sum {
+    struct table *t;
     bool known;
     double sum;
 };
 
 static status_t reduce_count(void *context, double *sums, int64_t n) {
-    struct group_sum *g = context; /* the tables under test keep their memory on the host */
+    struct group_sum *g = context;
+    const struct ops *ops = g->t->ops;
+    double local;
     assert_int_equal(n, 1);
-    if (g->known)
-        sums[0] = g->sum;
-    else
-        g->sum += sums[0];
+    if (g->known) return ops->copy_in(g->t->be, sums, &g->sum, sizeof g->sum);
+    assert_ok(ops->copy_out(g->t->be, &local, sums, sizeof local));
+    g->sum += local;
     return STATUS_OK;
 }
 
@@ -169,7 +171,7 @@ static void check_terms(const struct edge *e, struct piece *pieces, int peer, do
 
 static void run_edge(const struct edge *e) {
     struct piece pieces[N_PEERS][MAX_PIECES];
-    struct group_sum sums[N_PEERS] = {{0}};
+    struct group_sum sums[N_PEERS] = {{.t = e->t}, {.t = e->t}};
     const size_t message_bytes = sizeof(struct pseudo_label);
     for (int p = 0; p < N_PEERS; p++) {
         for (int k = 0; k < e->n_pieces; k++) {

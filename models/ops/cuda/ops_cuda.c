@@ -12,9 +12,6 @@
 #pragma weak cuda_depthwise_scratch
 #pragma weak cuda_depthwise_forward
 #pragma weak cuda_depthwise_backward
-#pragma weak cuda_window_attention_scratch
-#pragma weak cuda_window_attention_forward
-#pragma weak cuda_window_attention_backward
 #pragma weak cuda_patch_merge_forward
 #pragma weak cuda_patch_merge_backward
 #pragma weak cuda_batchnorm_scratch
@@ -26,20 +23,6 @@
 #pragma weak cuda_batchnorm_grad_apply
 #pragma weak cuda_average_pool_forward
 #pragma weak cuda_average_pool_backward
-#pragma weak cuda_cross_entropy
-#pragma weak cuda_soft_cross_entropy
-#pragma weak cuda_confidence
-#pragma weak cuda_column_sums
-#pragma weak cuda_centre
-#pragma weak cuda_sgd
-#pragma weak cuda_adamw
-#pragma weak cuda_square_sum
-#pragma weak cuda_clip_factor
-#pragma weak cuda_mask_sum
-#pragma weak cuda_gather_rows
-#pragma weak cuda_mean_scale
-#pragma weak cuda_pseudo_pack
-#pragma weak cuda_pseudo_unpack
 
 const struct ops ops_cuda = {
     .name = "cuda",
