@@ -2,27 +2,12 @@
 #include "models/ops/cuda/plugin.h"
 
 /* PARTIAL: delete a line when its function is there */
-#pragma weak cuda_dropout
-#pragma weak cuda_layernorm_scratch
-#pragma weak cuda_layernorm_forward
-#pragma weak cuda_layernorm_backward
 #pragma weak cuda_conv_scratch
 #pragma weak cuda_conv_forward
 #pragma weak cuda_conv_backward
 #pragma weak cuda_depthwise_scratch
 #pragma weak cuda_depthwise_forward
 #pragma weak cuda_depthwise_backward
-#pragma weak cuda_patch_merge_forward
-#pragma weak cuda_patch_merge_backward
-#pragma weak cuda_batchnorm_scratch
-#pragma weak cuda_batchnorm_sums
-#pragma weak cuda_batchnorm_finish
-#pragma weak cuda_batchnorm_apply
-#pragma weak cuda_batchnorm_fold
-#pragma weak cuda_batchnorm_grad_sums
-#pragma weak cuda_batchnorm_grad_apply
-#pragma weak cuda_average_pool_forward
-#pragma weak cuda_average_pool_backward
 
 const struct ops ops_cuda = {
     .name = "cuda",
