@@ -69,6 +69,10 @@ build/%.so: FORCE
 	$(Q)from=$(if $(findstring _cpu,$@),$(CUDA_TWIN),$(CUDA_PLUGIN)); $(MAKE) --no-print-directory $$from && \
 	  { cmp -s $$from $@ || { cp -f $$from $@.new && mv -f $@.new $@; }; }
 
+# Plans of cuDNN are checked without the plugin around them.
+$(OBJ)/tests/cuda/cudnn_plans: TEST_LIB_OBJECTS += $(TWIN_OBJ)/models/ops/cuda/cudnn_graph.o
+$(OBJ)/tests/cuda/cudnn_plans: $(TWIN_OBJ)/models/ops/cuda/cudnn_graph.o
+
 cuda: $(CUDA_TARGETS) $(TWIN_TARGETS) ## the GPU plugin and its twin for tests (where the CUDA toolkit is)
 
 .PHONY: cuda

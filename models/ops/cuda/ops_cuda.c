@@ -2,10 +2,6 @@
 #include "models/ops/cuda/plugin.h"
 
 /* PARTIAL: delete a line when its function is there */
-#pragma weak cuda_dropout
-#pragma weak cuda_layernorm_scratch
-#pragma weak cuda_layernorm_forward
-#pragma weak cuda_layernorm_backward
 #pragma weak cuda_depthwise_scratch
 #pragma weak cuda_depthwise_forward
 #pragma weak cuda_depthwise_backward
