@@ -7,6 +7,8 @@ MAKEFLAGS += --no-builtin-rules
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-7s %s\n' $(1) $(2))
 
+-include local.mk # your own settings, such as CUDA_ARCHS := 90
+
 VERSION := 0.1.0
 PREFIX ?= /usr/local
 MPICC ?= mpicc
