@@ -2,9 +2,6 @@
 #include "models/ops/cuda/plugin.h"
 
 /* PARTIAL: delete a line when its function is there */
-#pragma weak cuda_depthwise_scratch
-#pragma weak cuda_depthwise_forward
-#pragma weak cuda_depthwise_backward
 
 const struct ops ops_cuda = {
     .name = "cuda",
