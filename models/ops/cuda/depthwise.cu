@@ -235,8 +235,8 @@ static struct walk walk_of(const struct backend *be, const struct depthwise *a, 
     g.n = a->n, g.h = (int)h, g.w = (int)w, g.ho = (int)ho, g.wo = (int)wo;
     g.c = (int)a->c, g.pad = a->pad;
     g.strips = (g.wo + STRIP - 1) / STRIP;
-    g.tiles = tiles_of(a->c / 2, WALK_THREADS);
-    const int64_t threads = a->n * g.strips * (a->c / 2);
+    g.tiles = tiles_of((a->c + 1) / 2, WALK_THREADS);
+    const int64_t threads = a->n * g.strips * ((a->c + 1) / 2);
     const int64_t wanted = (int64_t)be->n_sms * (a->k > 3 ? 512 : 2048);
     int64_t chunks = (wanted + threads - 1) / threads, most = ho / least;
     if (chunks > most) chunks = most;

@@ -1,8 +1,6 @@
 #include "models/ops/cuda/functions.h"
 #include "models/ops/cuda/plugin.h"
 
-/* PARTIAL: delete a line when its function is there */
-
 const struct ops ops_cuda = {
     .name = "cuda",
     .abi = OPS_ABI,
