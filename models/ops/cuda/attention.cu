@@ -1,6 +1,6 @@
-/* Window attention for any window, width of heads and type: a warp a token, keys (or queries) 32 at a time, one
- * a lane. Nothing is kept but log-sum-exp: logits are worked out again where they are needed. What Swin in bf16
- * uses is in attention_mma.cu. */
+/* Window attention for any window, width of heads and type: a warp a token, keys (or queries) 32 at a time,
+ * one a lane. Nothing is kept but log-sum-exp: logits are worked out again where they are needed. What Swin
+ * in bf16 uses is in attention_mma.cu. */
 #include "models/ops/cuda/attention.cuh"
 
 enum { THREADS = 128, WARPS = THREADS / 32, TABLE_THREADS = 128 };
@@ -29,7 +29,8 @@ template <class T> struct part {
 template <class T>
 __device__ __forceinline__ float logit(const struct attention &g, const struct attention_data<T> &p,
                                        const struct attention_item &at, int query, int key) {
-    const part<T> q(g, p, at.head, token_pixel(g, at, query), 0), k(g, p, at.head, token_pixel(g, at, key), 1);
+    const part<T> q(g, p, at.head, token_pixel(g, at, query), 0),
+        k(g, p, at.head, token_pixel(g, at, key), 1);
     float dot = 0;
     for (int j = 0; j < g.d; j++) dot += q[j] * k[j];
     const int row = table_place(g, query) - table_place(g, key) + table_middle(g);
@@ -38,14 +39,14 @@ __device__ __forceinline__ float logit(const struct attention &g, const struct a
 }
 
 /* Blocks share out the items, the warps of a block its tokens. */
-#define FOR_TOKENS(g, items, token, at)                                                                                \
-    for (int item_ = (int)blockIdx.x; item_ < (items); item_ += (int)gridDim.x)                                        \
-        if (const struct attention_item at = attention_item_of((g), item_); true)                                      \
+#define FOR_TOKENS(g, items, token, at)                                                                      \
+    for (int item_ = (int)blockIdx.x; item_ < (items); item_ += (int)gridDim.x)                              \
+        if (const struct attention_item at = attention_item_of((g), item_); true)                            \
             for (int token = (int)threadIdx.x / 32; token < (g).tokens; token += WARPS)
 
 template <class T>
-__global__ void __launch_bounds__(THREADS) forward_kernel(struct attention g, struct attention_data<T> p, int items,
-                                                          T *__restrict__ y) {
+__global__ void __launch_bounds__(THREADS)
+    forward_kernel(struct attention g, struct attention_data<T> p, int items, T *__restrict__ y) {
     const int lane = threadIdx.x % 32;
     FOR_TOKENS(g, items, query, at) {
         float top = -INFINITY, sum = 0;
@@ -59,12 +60,12 @@ __global__ void __launch_bounds__(THREADS) forward_kernel(struct attention g, st
         for (int j = lane; j - lane < g.d; j += 32) {
             float mixed = 0;
             for (int first = 0; first < g.tokens; first += 32) {
-                const int key = first + lane, n = g.tokens - first < 32 ? g.tokens - first : 32;
+                const int key = first + lane;
                 const float weight = key < g.tokens ? expf(logit(g, p, at, query, key) - lse) : 0.0f;
-                for (int k = 0; k < n; k++) {
+                for (int k = 0; k < 32; k++) {
                     const float w = __shfl_sync(0xffffffffu, weight, k);
-                    const part<T> v(g, p, at.head, token_pixel(g, at, first + k), 2);
-                    if (j < g.d) mixed += w * v[j];
+                    if (first + k >= g.tokens || j >= g.d) continue;
+                    mixed += w * part<T>(g, p, at.head, token_pixel(g, at, first + k), 2)[j];
                 }
             }
             if (j < g.d) y[pixel * g.c + at.head * g.d + j] = from_float<T>(mixed);
@@ -72,8 +73,8 @@ __global__ void __launch_bounds__(THREADS) forward_kernel(struct attention g, st
     }
 }
 
-/* Weight p of a query's key and gradient of their logit: p (dP - sum over keys of p dP), where the sum is dy . y.
- * The query is no padded token. */
+/* Weight p of a query's key and gradient of their logit: p (dP - sum over keys of p dP), where the sum is dy
+ * . y. The query is no padded token. */
 template <class T>
 __device__ __forceinline__ float2 pair_grad(const struct attention &g, const struct attention_data<T> &p,
                                             const struct attention_item &at, int query, int key) {
@@ -87,8 +88,8 @@ __device__ __forceinline__ float2 pair_grad(const struct attention &g, const str
 
 /* dq of a token: its keys a lane each. */
 template <class T>
-__global__ void __launch_bounds__(THREADS) dq_kernel(struct attention g, struct attention_data<T> p, int items,
-                                                     T *__restrict__ dqkv) {
+__global__ void __launch_bounds__(THREADS)
+    dq_kernel(struct attention g, struct attention_data<T> p, int items, T *__restrict__ dqkv) {
     const int lane = threadIdx.x % 32;
     FOR_TOKENS(g, items, query, at) {
         const int64_t pixel = token_pixel(g, at, query);
@@ -113,17 +114,20 @@ __global__ void __launch_bounds__(THREADS) dq_kernel(struct attention g, struct 
 __host__ __device__ __forceinline__ int64_t n_padded(const struct attention &g) {
     return (int64_t)g.hp * g.wp - (int64_t)g.h * g.w;
 }
-__device__ __forceinline__ int64_t padded_number(const struct attention &g, const struct attention_item &at, int token) {
+__device__ __forceinline__ int64_t padded_number(const struct attention &g, const struct attention_item &at,
+                                                 int token) {
     const int y = at.top + token / g.ww, x = at.left + token % g.ww;
     const int64_t number = y < g.h ? (int64_t)y * (g.wp - g.w) + x - g.w
                                    : (int64_t)g.h * (g.wp - g.w) + (int64_t)(y - g.h) * g.wp + x;
     return at.image * n_padded(g) + number;
 }
 
-/* dk and dv of a token: its queries a lane each. Those of padded tokens go to padded (N, padded tokens, 2, C). */
+/* dk and dv of a token: its queries a lane each. Those of padded tokens go to padded (N, padded tokens, 2,
+ * C). */
 template <class T>
-__global__ void __launch_bounds__(THREADS) dkv_kernel(struct attention g, struct attention_data<T> p, int items,
-                                                      T *__restrict__ dqkv, float *__restrict__ padded) {
+__global__ void __launch_bounds__(THREADS)
+    dkv_kernel(struct attention g, struct attention_data<T> p, int items, T *__restrict__ dqkv,
+               float *__restrict__ padded) {
     const int lane = threadIdx.x % 32;
     FOR_TOKENS(g, items, key, at) {
         const int64_t pixel = token_pixel(g, at, key);
@@ -158,9 +162,10 @@ __global__ void __launch_bounds__(THREADS) dkv_kernel(struct attention g, struct
     }
 }
 
-/* dbias[C..3C) += the column sums of padded (rows, 2C). (dq of padded tokens is zero: their outputs go nowhere.) */
-__global__ void __launch_bounds__(THREADS) padded_sum_kernel(const float *__restrict__ padded, int64_t rows, int c,
-                                                             float *__restrict__ dqkv_bias) {
+/* dbias[C..3C) += the column sums of padded (rows, 2C). (dq of padded tokens is zero: their outputs go
+ * nowhere.) */
+__global__ void __launch_bounds__(THREADS)
+    padded_sum_kernel(const float *__restrict__ padded, int64_t rows, int c, float *__restrict__ dqkv_bias) {
     const int column = blockIdx.x * THREADS + threadIdx.x;
     double sum = 0;
     if (column >= 2 * c) return;
@@ -170,8 +175,8 @@ __global__ void __launch_bounds__(THREADS) padded_sum_kernel(const float *__rest
 
 /* A block a row of the table and head: the gradients of all pairs of tokens that lie (dy, dx) apart. */
 template <class T>
-__global__ void __launch_bounds__(TABLE_THREADS) dtable_kernel(struct attention g, struct attention_data<T> p,
-                                                               float *__restrict__ dtable) {
+__global__ void __launch_bounds__(TABLE_THREADS)
+    dtable_kernel(struct attention g, struct attention_data<T> p, float *__restrict__ dtable) {
     SHARED(double, room, [32]);
     const int head = blockIdx.x % g.heads, row = blockIdx.x / g.heads;
     const int dy = row / (2 * g.ww - 1) - (g.wh - 1), dx = row % (2 * g.ww - 1) - (g.ww - 1);
@@ -195,10 +200,11 @@ static int n_items(const struct attention &g) {
     return g.n * g.windows * g.heads;
 }
 
-extern "C" size_t cuda_window_attention_scratch(struct backend *be, const struct window_attention *a, bool train) {
+extern "C" size_t cuda_window_attention_scratch(struct backend *be, const struct window_attention *a,
+                                                bool train) {
     const struct attention g = attention_of(a);
     if (!train) return 0;
-    if (attention_mma_serves(a)) return attention_mma_scratch(be, a);
+    if (attention_mma_serves(be, a)) return attention_mma_scratch(be, a);
     return (size_t)g.n * (size_t)n_padded(g) * 2 * (size_t)g.c * sizeof(float);
 }
 
@@ -208,22 +214,22 @@ template <class T> static struct attention_data<T> data_of(const struct window_a
     return p;
 }
 
-extern "C" status_t cuda_window_attention_forward(struct backend *be, const struct window_attention *a, void *y,
-                                                  void *scratch) {
+extern "C" status_t
+cuda_window_attention_forward(struct backend *be, const struct window_attention *a, void *y, void *scratch) {
     (void)scratch;
     const struct attention g = attention_of(a);
     if (n_items(g) == 0) return STATUS_OK;
-    if (attention_mma_serves(a)) return attention_mma_forward(be, a, y);
+    if (attention_mma_serves(be, a)) return attention_mma_forward(be, a, y);
     FOR_DTYPE(a->dtype, T,
-              LAUNCH(forward_kernel<T>, grid_of(be, n_items(g), 1), THREADS, 0, be->stream, g,
-                     data_of<T>(a), n_items(g), (T *)y));
+              LAUNCH(forward_kernel<T>, grid_of(be, n_items(g), 1), THREADS, 0, be->stream, g, data_of<T>(a),
+                     n_items(g), (T *)y));
     TRY_LAUNCH();
     return STATUS_OK;
 }
 
 template <class T>
-static status_t backward(struct backend *be, const struct window_attention *a, const struct window_attention_grad *grad,
-                         float *padded) {
+static status_t backward(struct backend *be, const struct window_attention *a,
+                         const struct window_attention_grad *grad, float *padded) {
     const struct attention g = attention_of(a);
     struct attention_data<T> p = data_of<T>(a);
     p.y = (const T *)grad->y, p.dy = (const T *)grad->dy;
@@ -238,8 +244,8 @@ static status_t backward(struct backend *be, const struct window_attention *a, c
         TRY_LAUNCH();
     }
     if (padded) {
-        LAUNCH(padded_sum_kernel, (unsigned)((2 * g.c + THREADS - 1) / THREADS), THREADS, 0, be->stream, padded,
-               g.n * n_padded(g), g.c, grad->dqkv_bias);
+        LAUNCH(padded_sum_kernel, (unsigned)((2 * g.c + THREADS - 1) / THREADS), THREADS, 0, be->stream,
+               padded, g.n * n_padded(g), g.c, grad->dqkv_bias);
         TRY_LAUNCH();
     }
     return STATUS_OK;
@@ -249,7 +255,7 @@ extern "C" status_t cuda_window_attention_backward(struct backend *be, const str
                                                    const struct window_attention_grad *g, void *scratch) {
     const struct attention sizes = attention_of(a);
     if (n_items(sizes) == 0) return STATUS_OK;
-    if (attention_mma_serves(a)) return attention_mma_backward(be, a, g, scratch);
+    if (attention_mma_serves(be, a)) return attention_mma_backward(be, a, g, scratch);
     float *padded = g->dqkv_bias && n_padded(sizes) > 0 ? (float *)scratch : nullptr;
     FOR_DTYPE(a->dtype, T, return backward<T>(be, a, g, padded));
     return STATUS_OK;

@@ -44,7 +44,8 @@ __device__ __forceinline__ struct attention_item attention_item_of(const struct 
 }
 
 /* The token's pixel in the whole batch, before rolling; -1: a padded token. */
-__device__ __forceinline__ int64_t token_pixel(const struct attention &g, const struct attention_item &at, int token) {
+__device__ __forceinline__ int64_t token_pixel(const struct attention &g, const struct attention_item &at,
+                                               int token) {
     int y = at.top + token / g.ww, x = at.left + token % g.ww;
     if (y >= g.h || x >= g.w) return -1;
     y += g.shift_h, x += g.shift_w; /* rolled: a shift is less than a side */
@@ -58,7 +59,8 @@ __device__ __forceinline__ int axis_region(int i, int n, int window, int shift) 
     return i < n - window ? 0 : i < n - shift ? 1 : 2;
 }
 
-__device__ __forceinline__ int token_region(const struct attention &g, const struct attention_item &at, int token) {
+__device__ __forceinline__ int token_region(const struct attention &g, const struct attention_item &at,
+                                            int token) {
     return 3 * axis_region(at.top + token / g.ww, g.hp, g.wh, g.shift_h) +
            axis_region(at.left + token % g.ww, g.wp, g.ww, g.shift_w);
 }
@@ -72,7 +74,7 @@ __device__ __forceinline__ int table_middle(const struct attention &g) {
 }
 
 /* attention_mma.cu: bf16 on tensor cores, heads of 32 channels, windows of up to 144 tokens. */
-bool attention_mma_serves(const struct window_attention *a);
+bool attention_mma_serves(const struct backend *be, const struct window_attention *a);
 size_t attention_mma_scratch(struct backend *be, const struct window_attention *a);
 status_t attention_mma_forward(struct backend *be, const struct window_attention *a, void *y);
 status_t attention_mma_backward(struct backend *be, const struct window_attention *a,

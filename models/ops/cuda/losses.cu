@@ -1,5 +1,6 @@
 /* Losses and confidences: a warp a row. Logits are few and the losses of a whole run hang on them, so the
- * exponentials are taken in double. Sums over rows: by block in be->partials, then in the order of the blocks. */
+ * exponentials are taken in double. Sums over rows: by block in be->partials, then in the order of the
+ * blocks. */
 #include "models/ops/cuda/device.cuh"
 
 enum { THREADS = 256, WARPS = THREADS / 32, COLUMNS = 32, ROWS = THREADS / COLUMNS };
@@ -70,7 +71,8 @@ __global__ void __launch_bounds__(THREADS) cross_entropy_kernel(struct cross_ent
     const int lane = threadIdx.x % 32;
     const double scale = scale_of(a.scale, a.scale_device);
     double total = 0;
-    for (int64_t row = blockIdx.x * (int64_t)WARPS + threadIdx.x / 32; row < a.n; row += (int64_t)gridDim.x * WARPS) {
+    for (int64_t row = blockIdx.x * (int64_t)WARPS + threadIdx.x / 32; row < a.n;
+         row += (int64_t)gridDim.x * WARPS) {
         const bool kept = !a.mask || a.mask[row];
         double loss = 0;
         if (kept)
@@ -109,11 +111,13 @@ __device__ double soft_cross_entropy_row(const struct soft_cross_entropy &a, int
     return t * t * warp_sum(loss);
 }
 
-__global__ void __launch_bounds__(THREADS) soft_cross_entropy_kernel(struct soft_cross_entropy a, double *partials) {
+__global__ void __launch_bounds__(THREADS)
+    soft_cross_entropy_kernel(struct soft_cross_entropy a, double *partials) {
     SHARED(double, room, [32]);
     const double scale = scale_of(a.scale, a.scale_device);
     double total = 0;
-    for (int64_t row = blockIdx.x * (int64_t)WARPS + threadIdx.x / 32; row < a.n; row += (int64_t)gridDim.x * WARPS) {
+    for (int64_t row = blockIdx.x * (int64_t)WARPS + threadIdx.x / 32; row < a.n;
+         row += (int64_t)gridDim.x * WARPS) {
         if (!a.mask || a.mask[row])
             total += soft_cross_entropy_row(a, row, scale);
         else
@@ -148,7 +152,8 @@ __device__ __forceinline__ int row_best(const float *__restrict__ x, int64_t k) 
 
 __global__ void __launch_bounds__(THREADS) confidence_kernel(struct confidence a) {
     const int lane = threadIdx.x % 32;
-    for (int64_t row = blockIdx.x * (int64_t)WARPS + threadIdx.x / 32; row < a.n; row += (int64_t)gridDim.x * WARPS) {
+    for (int64_t row = blockIdx.x * (int64_t)WARPS + threadIdx.x / 32; row < a.n;
+         row += (int64_t)gridDim.x * WARPS) {
         const float *x = a.logits + row * a.k;
         const int best = row_best(x, a.k);
         const double lse = row_log_sum_exp(x, a.k, 1);
@@ -173,8 +178,8 @@ extern "C" status_t cuda_confidence(struct backend *be, const struct confidence 
 /* ---- the halves of a covariance ---- */
 
 /* A block 32 columns: ROWS rows at a time. */
-__global__ void __launch_bounds__(THREADS) column_sums_kernel(const float *__restrict__ x, int64_t n, int64_t d,
-                                                              double *__restrict__ sums) {
+__global__ void __launch_bounds__(THREADS)
+    column_sums_kernel(const float *__restrict__ x, int64_t n, int64_t d, double *__restrict__ sums) {
     SHARED(double, part, [ROWS][COLUMNS]);
     const int column = threadIdx.x % COLUMNS, first = threadIdx.x / COLUMNS;
     const int64_t j = blockIdx.x * (int64_t)COLUMNS + column;
@@ -195,9 +200,11 @@ extern "C" status_t cuda_column_sums(struct backend *be, const float *x, int64_t
     return STATUS_OK;
 }
 
-__global__ void centre_kernel(const float *x, int64_t n, int64_t d, const double *__restrict__ sums, float *y) {
+__global__ void centre_kernel(const float *x, int64_t n, int64_t d, const double *__restrict__ sums,
+                              float *y) {
     const double count = sums[0];
-    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < n * d; i += (int64_t)gridDim.x * blockDim.x)
+    for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < n * d;
+         i += (int64_t)gridDim.x * blockDim.x)
         y[i] = (float)((double)x[i] - (count > 0 ? sums[1 + i % d] / count : 0.0));
 }
 

@@ -1,8 +1,8 @@
 /* Optimiser steps in one pass over the flat buffer, and the sum of squares that clips gradients.
  *
- * A block takes a chunk of CHUNK elements; it looks up the segment of the first and walks on from there, so that
- * the settings of tensors cost next to nothing. Four neighbours of one segment are one 16-byte access each of
- * parameters, gradients and states where all of them are aligned alike. */
+ * A block takes a chunk of CHUNK elements; it looks up the segment of the first and walks on from there, so
+ * that the settings of tensors cost next to nothing. Four neighbours of one segment are one 16-byte access
+ * each of parameters, gradients and states where all of them are aligned alike. */
 #include "models/ops/cuda/device.cuh"
 
 #include <cmath>
@@ -32,8 +32,8 @@ struct sgd_rule {
     float lr, decay, momentum;
     bool nesterov, first;
     __device__ sgd_rule(const struct step &s, const struct optimiser_segment &segment)
-        : lr(s.lr * segment.lr_scale), decay(segment.weight_decay), momentum(s.momentum), nesterov(s.nesterov),
-          first(s.first_step) {}
+        : lr(s.lr * segment.lr_scale), decay(segment.weight_decay), momentum(s.momentum),
+          nesterov(s.nesterov), first(s.first_step) {}
     __device__ __forceinline__ float operator()(float p, float g, float &v1, float &) const {
         g += decay * p;
         v1 = first ? g : momentum * v1 + g;
@@ -72,7 +72,8 @@ __device__ __forceinline__ int segment_of(const struct step &s, int64_t i) {
 }
 
 /* Element i, which no other thread has; nothing where it lies between segments. */
-template <class Rule> __device__ void update_one(const struct step &s, int64_t i, int segment, float grad_scale) {
+template <class Rule>
+__device__ void update_one(const struct step &s, int64_t i, int segment, float grad_scale) {
     while (segment + 1 < s.n_segments && s.segments[segment + 1].offset <= i) segment++;
     const struct optimiser_segment &of = s.segments[segment];
     if (i < of.offset || i >= of.offset + of.n_elem) return;
@@ -96,8 +97,8 @@ __device__ __forceinline__ void store4(float *p, const float (&f)[4]) {
 
 /* Elements i..i+3, all of one segment. */
 template <class Rule>
-__device__ __forceinline__ void update_four(const struct step &s, int64_t i, const struct optimiser_segment &of,
-                                            float grad_scale) {
+__device__ __forceinline__ void update_four(const struct step &s, int64_t i,
+                                            const struct optimiser_segment &of, float grad_scale) {
     const int64_t j = i - s.begin;
     const Rule rule(s, of);
     float p[4], g[4], v1[4], v2[4] = {0, 0, 0, 0}, e[4];
@@ -122,7 +123,8 @@ __device__ __forceinline__ void update_four(const struct step &s, int64_t i, con
 template <class Rule> __global__ void __launch_bounds__(THREADS) step_kernel(struct step s, bool aligned) {
     if (s.skip && *s.skip) return;
     const float grad_scale = s.grad_scale ? *s.grad_scale : 1.0f;
-    for (int64_t chunk = s.begin + blockIdx.x * (int64_t)CHUNK; chunk < s.end; chunk += (int64_t)gridDim.x * CHUNK) {
+    for (int64_t chunk = s.begin + blockIdx.x * (int64_t)CHUNK; chunk < s.end;
+         chunk += (int64_t)gridDim.x * CHUNK) {
         const int64_t last = chunk + CHUNK < s.end ? chunk + CHUNK : s.end;
         int segment = segment_of(s, chunk);
         for (int64_t i = chunk + 4 * threadIdx.x; i < last; i += 4 * THREADS) {
@@ -141,7 +143,8 @@ static bool is_aligned(const void *p, size_t n_bytes) {
     return (size_t)p % n_bytes == 0;
 }
 
-template <class Rule> static status_t step(struct backend *be, const struct optimiser_step *a, struct step s) {
+template <class Rule>
+static status_t step(struct backend *be, const struct optimiser_step *a, struct step s) {
     if (a->begin >= a->end || a->n_segments == 0) return STATUS_OK;
     void *segments;
     TRY(small_array(be, a->segments, (size_t)a->n_segments * sizeof *a->segments, &segments));
@@ -187,11 +190,12 @@ __device__ __forceinline__ void take(float x, double &sum, long long &bad) {
 }
 
 /* partials[b], partials[gridDim + b] = the block's sum of squares and count of NaN and infinities */
-__global__ void __launch_bounds__(SQUARE_THREADS) square_sum_kernel(const float *__restrict__ x, int64_t n,
-                                                                    bool aligned, double *__restrict__ partials) {
+__global__ void __launch_bounds__(SQUARE_THREADS)
+    square_sum_kernel(const float *__restrict__ x, int64_t n, bool aligned, double *__restrict__ partials) {
     SHARED(double, room, [32]);
     SHARED(long long, count_room, [32]);
-    const int64_t stride = (int64_t)gridDim.x * SQUARE_THREADS, me = blockIdx.x * (int64_t)SQUARE_THREADS + threadIdx.x;
+    const int64_t stride = (int64_t)gridDim.x * SQUARE_THREADS,
+                  me = blockIdx.x * (int64_t)SQUARE_THREADS + threadIdx.x;
     const int64_t n_four = aligned ? n / 4 : 0;
     double sum = 0;
     long long bad = 0;
@@ -208,8 +212,8 @@ __global__ void __launch_bounds__(SQUARE_THREADS) square_sum_kernel(const float 
 }
 
 /* sum[b] = partials[b * n] + ... + partials[b * n + n-1] of block b */
-__global__ void __launch_bounds__(THREADS) finish_kernel(const double *__restrict__ partials, int n,
-                                                         double *__restrict__ sum) {
+__global__ void __launch_bounds__(THREADS)
+    finish_kernel(const double *__restrict__ partials, int n, double *__restrict__ sum) {
     SHARED(double, room, [32]);
     double total = 0;
     for (int i = threadIdx.x; i < n; i += THREADS) total += partials[(int64_t)blockIdx.x * n + i];
@@ -220,7 +224,8 @@ __global__ void __launch_bounds__(THREADS) finish_kernel(const double *__restric
 extern "C" status_t cuda_square_sum(struct backend *be, const float *x, int64_t n_elem, double *sum) {
     unsigned grid = grid_of(be, n_elem, 4 * SQUARE_THREADS);
     if (grid > SQUARE_BLOCKS) grid = SQUARE_BLOCKS;
-    LAUNCH(square_sum_kernel, grid, SQUARE_THREADS, 0, be->stream, x, n_elem, is_aligned(x, 16), be->partials);
+    LAUNCH(square_sum_kernel, grid, SQUARE_THREADS, 0, be->stream, x, n_elem, is_aligned(x, 16),
+           be->partials);
     TRY_LAUNCH();
     LAUNCH(finish_kernel, 2, THREADS, 0, be->stream, be->partials, (int)grid, sum);
     TRY_LAUNCH();
