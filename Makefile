@@ -143,7 +143,7 @@ help: ## this list
 clean: ## remove build/
 	rm -rf build
 
-include make/lint.mk make/install.mk
+include make/gpu.mk make/lint.mk make/install.mk
 
 FORCE:
 .PHONY: all demo check check-golden check-long check-layers test-programs bench-programs help clean FORCE

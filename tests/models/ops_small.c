@@ -130,6 +130,7 @@ static void by_hand(void **state) {
 
 static void golden_normalise(void **state) {
     (void)state;
+    if (!golden_is_there("images.h5")) skip();
     const hid_t file = golden_open("images.h5");
     struct tensor u8 = tensor_read(file, "normalise/u8"), f32 = tensor_read(file, "normalise/f32");
     for (int32_t i = 0; i < tables.n; i++) {

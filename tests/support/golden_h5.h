@@ -22,6 +22,9 @@ const char *golden_folder(void);
  */
 hid_t golden_open(const char *name);
 
+/* Does golden_folder() hold `name`? For a test program with other tests besides. */
+bool golden_is_there(const char *name);
+
 /* The data set at `path`, converted to `type` (H5T_NATIVE_UINT8, ...). */
 struct golden_array golden_read(hid_t at, const char *path, hid_t type);
 void golden_free(struct golden_array *array);

@@ -1,0 +1,211 @@
+#!/usr/bin/env bash
+# All checks of the GPU backend on this machine, from the bundle this script lies in. Nothing is installed or built.
+#   bash check-gpu.sh [WORD...]      only the checks whose names contain one of the words
+# One line a check, "N passed, N failed" at the end; figures as JSON in $OUT/check-gpu.json, logs of failed checks in
+# $OUT/*.log (OUT: default ./out). Exit code 1 where a check failed, 66 where there is no GPU.
+# CHECK_GPU_LIMIT_S (default 540): checks that would begin later are not begun, and are named.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+out=${OUT:-$PWD/out}
+limit=${CHECK_GPU_LIMIT_S:-540}
+words=("$@")
+mkdir -p "$out"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0 left_out=0
+figures=$work/figures
+: >"$figures"
+
+# CUDA's libraries lie in the toolkit, in Python packages, or where the loader looks anyhow.
+cuda_folders() {
+    local d
+    for d in "${CUDA_HOME:-/usr/local/cuda}/lib64" /usr/local/cuda/lib64 /usr/local/nvidia/lib64; do [ -d "$d" ] && echo "$d"; done
+    python3 - 2>/dev/null <<'P'
+import glob
+import nvidia
+for folder in list(nvidia.__path__):
+    for lib in glob.glob(folder + "/*/lib"):
+        print(lib)
+P
+}
+LD_LIBRARY_PATH=$here/lib:$(cuda_folders | paste -sd:)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export LD_LIBRARY_PATH PATH=$here/bin:$PATH OPAL_PREFIX=$here GOLDEN=$here/golden
+export MARRS_CUDA_PLUGIN=$here/lib/libmarrs_cuda.so MARRS_CUDA_TWIN=$here/lib/libmarrs_cuda.so
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_pml=ob1 \
+    OMPI_MCA_btl=self,vader OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1 OMP_NUM_THREADS=2 \
+    OMPI_MCA_plm_rsh_agent=false
+# Several ranks on one GPU, for tests alone: NCCL takes ranks with different host ids for different hosts and goes
+# through sockets.
+export NCCL_SOCKET_IFNAME=lo NCCL_IB_DISABLE=1 NCCL_ALGO=Ring NCCL_PROTO=Simple NCCL_MAX_CTAS=1 NCCL_RAS_ENABLE=0
+cat >"$work/rank" <<'R'
+#!/bin/sh
+export NCCL_HOSTID=rank$OMPI_COMM_WORLD_RANK
+exec "$@"
+R
+chmod +x "$work/rank"
+ranks() { # number, command...
+    local n=$1
+    shift
+    mpirun -np "$n" "$work/rank" "$@"
+}
+
+figure() { # name, value
+    printf '%s\t%s\n' "$1" "$2" >>"$figures"
+}
+
+wanted() {
+    local word
+    [ ${#words[@]} -eq 0 ] && return 0
+    for word in "${words[@]}"; do [[ $1 == *"$word"* ]] && return 0; done
+    return 1
+}
+
+check() { # name, limit in seconds, command...
+    local name=$1 seconds=$2 start=$SECONDS status
+    shift 2
+    wanted "$name" || return 0
+    if [ $SECONDS -gt "$limit" ]; then
+        left_out=$((left_out + 1))
+        echo "not begun (time is up): $name"
+        return 0
+    fi
+    export -f ranks
+    export work
+    timeout -k 5 "$seconds" bash -c '"$@"' check "$@" >"$work/log" 2>&1 </dev/null
+    status=$?
+    figure "seconds: $name" $((SECONDS - start))
+    if [ $status -eq 0 ]; then
+        passed=$((passed + 1))
+        printf 'ok      %s (%s s)\n' "$name" $((SECONDS - start))
+    else
+        failed=$((failed + 1))
+        printf 'FAILED  %s (status %s)\n' "$name" $status
+        tail -n 25 "$work/log" | sed 's/^/    /'
+        cp "$work/log" "$out/$(tr -c 'a-zA-Z0-9.\n' _ <<<"$name").log"
+    fi
+    return $status
+}
+
+# ---- what is here --------------------------------------------------------------------------------------------
+echo "built: $(paste -sd' ' "$here/build.txt")"
+command -v nvidia-smi >/dev/null && nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader
+marrs_dist doctor --device "${DEVICE:-cuda}" >"$work/doctor" 2>&1
+doctor=$?
+grep -i -E 'gpu|cuda|nccl|cudnn|driver' "$work/doctor"
+cp "$work/doctor" "$out/doctor.txt"
+if [ "$doctor" -eq 66 ]; then
+    tail -n 3 "$work/doctor"
+    exit 66
+fi
+
+# ---- operations and networks against loops, golden files and timm -----------------------------------------------
+for test in models/ops_small models/golden_ops models/ops_random models/golden_optim models/golden_nets; do
+    check "$test" 240 "$here/tests/$test"
+done
+for test in "$here"/tests/cuda/on_device_*; do
+    [ -e "$test" ] && check "cuda/$(basename "$test")" 120 "$test"
+done
+
+# ---- several ranks on one GPU through NCCL ------------------------------------------------------------------------
+for n in 2 3 5 8; do
+    for test in "$here"/tests/cuda/comm_*; do
+        [ -e "$test" ] && check "cuda/$(basename "$test") np=$n" 120 ranks $n "$test"
+    done
+done
+
+# ---- the whole program: 20 steps on 1, 2, 3, 8 ranks and 5 + 3 against the CPU ---------------------------------------
+short=(stages=[cotrain] cotrain.warmup.steps=10 cotrain.steps=10 cotrain.evaluate_every=10 log.metrics_every=1 precision=fp32)
+cd "$work" || exit 2
+demo() { # run, device, ranks, further settings...
+    local run=$1 device=$2 n=$3
+    shift 3
+    ranks "$n" marrs_dist "$here/configs/digits.yaml" "${short[@]}" "run=$work/$run" "device=$device" "$@"
+}
+# Losses of every step, by peer and term, of two runs: largest relative difference.
+compare() { # run, run, largest allowed
+    python3 - "$work/$1/metrics.jsonl" "$work/$2/metrics.jsonl" "$3" <<'P'
+import json
+import sys
+
+def losses(path):
+    out = {}
+    for line in open(path):
+        row = json.loads(line)
+        for key, value in row.items():
+            if "loss" in key and isinstance(value, (int, float)):
+                out[(row.get("stage"), row.get("step"), row.get("peer"), key)] = value
+            elif "loss" in key and isinstance(value, dict):
+                for term, v in value.items():
+                    out[(row.get("stage"), row.get("step"), row.get("peer"), term)] = v
+    return out
+
+a, b = losses(sys.argv[1]), losses(sys.argv[2])
+assert a and a.keys() == b.keys(), "other steps or terms"
+worst = max((abs(a[k] - b[k]) / max(abs(a[k]), 1e-2), k) for k in a)
+print("largest relative difference of a loss: %.2e at %s" % worst)
+sys.exit(worst[0] > float(sys.argv[3]))
+P
+}
+export -f demo compare
+export here
+export SHORT="${short[*]}"
+device=${DEVICE:-cuda}
+if wanted "program"; then
+    demo cpu cpu 2 >"$work/cpu.log" 2>&1 || { cat "$work/cpu.log"; failed=$((failed + 1)); }
+    for n in 1 2 3 8; do
+        check "program np=$n" 180 demo "gpu$n" "$device" $n && check "program np=$n: losses as on the CPU" 30 compare cpu "gpu$n" 1e-3
+    done
+    check "program 5 + 3" 180 demo gpu53 "$device" 8 peers.0.ranks=5 peers.1.ranks=3 &&
+        check "program 5 + 3: losses as on the CPU" 30 compare cpu gpu53 1e-3
+fi
+
+# A rank killed: all others end within the deadline, with exit code 75 or 70.
+killed_rank() {
+    demo killed "$device" 3 cotrain.steps=100000 cotrain.warmup.steps=0 comm.deadline_s=20 >"$work/killed.log" 2>&1 &
+    local job=$! victim="" waited=0 status
+    while [ -z "$victim" ] && [ $waited -lt 60 ]; do
+        sleep 1
+        waited=$((waited + 1))
+        grep -q . "$work/killed/metrics.jsonl" 2>/dev/null && victim=$(pgrep -f "run=$work/killed" | tail -n 1)
+    done
+    [ -n "$victim" ] || { echo "it never began"; cat "$work/killed.log"; return 1; }
+    kill -9 "$victim"
+    SECONDS=0
+    wait $job
+    status=$?
+    echo "ended with $status after $SECONDS s"
+    [ $SECONDS -le 45 ] && [ $status -ne 0 ]
+}
+export -f killed_rank
+export device
+check "a rank killed" 150 killed_rank
+
+# ---- speed at full size -----------------------------------------------------------------------------------------------
+speed() { # name, arguments of bench model...
+    local name=$1 rate
+    shift
+    # shellcheck disable=SC2016 # the inner shell expands it
+    check "speed: $name" 150 bash -c 'marrs_dist bench model --device "$device" "$@"' bench "$@" || return
+    rate=$(sed -nE 's/.*[^0-9.]([0-9.]+) images\/s.*/\1/p' "$work/log" | head -n 1)
+    figure "images/s: $name" "${rate:-0}"
+    sed 's/^/        /' "$work/log" | head -n 40
+}
+if [ -z "${CHECK_GPU_NO_SPEED:-}" ]; then
+    for batch in 16 32 64; do
+        speed "convnext_xlarge 384 train bf16 batch $batch" --model convnext_xlarge --image 384 --batch $batch --precision bf16 --train
+        speed "swin_large 384 train bf16 batch $batch" --model swin_large_patch4_window12_384 --image 384 --batch $batch --precision bf16 --train
+    done
+    speed "mobilenet_v2 224 train bf16 batch 96" --model mobilenet_v2 --image 224 --batch 96 --precision bf16 --train
+    check "speed: bench comm np=2" 120 ranks 2 marrs_dist bench comm --device "$device"
+fi
+
+{
+    printf '{\n  "built": "%s",\n  "date": "%s",\n' "$(paste -sd' ' "$here/build.txt")" "$(date -u +%Y-%m-%d)"
+    printf '  "gpu": "%s",\n  "passed": %d,\n  "failed": %d,\n  "not_begun": %d,\n  "figures": {' \
+        "$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1)" $passed $failed $left_out
+    awk -F'\t' '{ printf "%s\n    \"%s\": %s", NR > 1 ? "," : "", $1, $2 }' "$figures"
+    printf '\n  }\n}\n'
+} >"$out/check-gpu.json"
+[ $left_out -gt 0 ] && echo "$left_out not begun"
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
