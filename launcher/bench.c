@@ -3,6 +3,7 @@
 #include "common/memory.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -113,11 +114,27 @@ end:
     return status;
 }
 
-status_t bench_precision(const char *text, enum dtype *out) {
+status_t bench_precision(const struct bench *bench, const char *text, enum dtype *out) {
     CHECK(!strcmp(text, "fp32") || !strcmp(text, "bf16"), STATUS_USAGE,
           "--precision is fp32 or bf16, not \"%s\"", text);
     *out = !strcmp(text, "bf16") ? DTYPE_BF16 : DTYPE_F32;
-    CHECK(*out == DTYPE_F32 || cpu_has_bf16(), STATUS_USAGE,
-          "--precision bf16: this processor has no bf16 arithmetic (AVX512_BF16, AMX); use fp32");
+    return device_check_precision(&bench->device, *out, "--precision");
+}
+
+status_t bench_open(struct bench *bench, const char *device, int64_t threads, int64_t runs) {
+    enum device_choice wanted = DEVICE_CPU, chosen;
+    char why[512];
+    int n_devices;
+    if (device) TRY(device_named(device, &wanted));
+    TRY(device_settle(wanted, &chosen, &n_devices, why, sizeof why));
+    if (*why) fprintf(stderr, "on the CPU: %s\n", why);
+    TRY(device_open(chosen, 0, (int32_t)threads, &bench->device));
+    bench->ops = bench->device.ops;
+    bench->be = bench->device.be;
+    bench->runs = (int32_t)runs;
     return STATUS_OK;
+}
+
+void bench_close(struct bench *bench) {
+    device_close(&bench->device);
 }

@@ -3,15 +3,20 @@
 #define LAUNCHER_BENCH_H
 
 #include "launcher/commands.h"
-#include "models/ops/ops.h"
+#include "launcher/device.h"
 
 struct bench {
-    const struct ops *ops;
+    struct device device;
+    const struct ops *ops; /* the device's */
     struct backend *be;
     int32_t runs; /* timed runs; their median counts */
     bool
         cpu_time; /* time of the processor instead of the clock's: with one thread, whatever else runs here */
 };
+
+/* Open the device that --device names ("cpu", "cuda", ...); NULL: the CPU. Owned until bench_close(). */
+status_t bench_open(struct bench *bench, const char *device, int64_t threads, int64_t runs);
+void bench_close(struct bench *bench);
 
 /* Median over bench->runs of the time of call(context), after one run that is not counted; short calls are
  * repeated within a run until it lasts 10 ms. */
@@ -23,8 +28,8 @@ status_t bench_time(const struct bench *bench, status_t (*call)(void *context), 
 status_t bench_peak_gflops(const struct bench *bench, enum dtype dtype, double *gflops);
 status_t bench_peak_gb_s(const struct bench *bench, double *gb_s);
 
-/* "fp32" or "bf16" -> dtype; STATUS_USAGE otherwise, and where the processor has no bf16 arithmetic. */
-status_t bench_precision(const char *text, enum dtype *out);
+/* "fp32" or "bf16" -> dtype; STATUS_USAGE otherwise, and where the opened device has no bf16 arithmetic. */
+status_t bench_precision(const struct bench *bench, const char *text, enum dtype *out);
 
 /* The rows of cmd_bench.c's table. argv[0] is the word after "bench". */
 status_t cmd_bench_ops(struct launch_context *context, int argc, char **argv);

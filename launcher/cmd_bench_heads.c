@@ -102,7 +102,7 @@ static status_t measure(struct heads_bench *b) {
 status_t cmd_bench_heads(struct launch_context *context, int argc, char **argv) {
     (void)context;
     argv[0] = (char[]){"bench heads"}; /* what messages call the command */
-    const char *precision = "fp32";
+    const char *precision = "fp32", *device = NULL;
     int64_t runs = 9;
     struct heads_bench b = {.n = {4357, 195, 4170, 4170}, .d = 2048, .k = 65, .kept_per_cent = 100};
     struct comm *alone = NULL;
@@ -114,16 +114,16 @@ status_t cmd_bench_heads(struct launch_context *context, int argc, char **argv) 
         {.name = "--classes", .number = &b.k, .minimum = 2, .maximum = 65536},
         {.name = "--kept", .number = &b.kept_per_cent, .minimum = 0, .maximum = 100},
         {.name = "--precision", .text = &precision},
+        {.name = "--device", .text = &device},
         {.name = "--threads", .number = &b.threads, .minimum = 1, .maximum = 256},
         {.name = "--runs", .number = &runs, .minimum = 1, .maximum = 1000},
         {0}};
     status_t status;
     TRY(arguments_parse(argc, argv, table, NULL, 0, NULL));
-    TRY(bench_precision(precision, &b.dtype));
     b.n[HEAD_STRONG] = b.n[HEAD_UNLABELLED];
     if (b.threads == 0) b.threads = omp_get_max_threads();
-    b.bench = (struct bench){.ops = &ops_cpu, .runs = (int32_t)runs};
-    TRY_TO(done, cpu_backend_open((int32_t)b.threads, &b.bench.be));
+    TRY_TO(done, bench_open(&b.bench, device, b.threads, runs));
+    TRY_TO(done, bench_precision(&b.bench, precision, &b.dtype));
     TRY_TO(done, comm_start_alone(&alone));
     TRY_TO(done, make_head(&b, alone));
     status = measure(&b);
@@ -131,6 +131,6 @@ done:
     free(b.labels);
     head_free(b.head);
     comm_finish(&alone);
-    cpu_backend_close(b.bench.be);
+    bench_close(&b.bench);
     return status;
 }

@@ -67,9 +67,9 @@ static status_t measure(struct infer_bench *b, const struct settings *settings) 
         ensemble += peers[p];
     }
     TRY(time_model(b, &settings->distil.student.model, settings->distil.student.image, &student));
-    printf("CPU, %lld threads, batch %lld, %s, median of %d; random weights, without decoding\n",
-           (long long)b->threads, (long long)b->batch, b->dtype == DTYPE_F32 ? "fp32" : "bf16",
-           b->bench.runs);
+    printf("%s, %lld threads, batch %lld, %s, median of %d; random weights, without decoding\n",
+           b->bench.device.plugin ? "GPU" : "CPU", (long long)b->threads, (long long)b->batch,
+           b->dtype == DTYPE_F32 ? "fp32" : "bf16", b->bench.runs);
     for (int32_t p = 0; p < settings->n_peers; p++) print_row(settings->peers[p].name, peers[p], student);
     print_row("ensemble", ensemble, student);
     print_row("student", student, student);
@@ -79,7 +79,7 @@ static status_t measure(struct infer_bench *b, const struct settings *settings) 
 status_t cmd_bench_infer(struct launch_context *context, int argc, char **argv) {
     (void)context;
     argv[0] = (char[]){"bench infer"}; /* what messages call the command */
-    const char *precision = "fp32", *config = NULL;
+    const char *precision = "fp32", *device = NULL, *config = NULL;
     char *default_path = NULL;
     int n_configs = 0;
     int64_t runs = 5;
@@ -88,23 +88,23 @@ status_t cmd_bench_infer(struct launch_context *context, int argc, char **argv) 
     const struct argument table[] = {
         {.name = "--batch", .number = &b.batch, .minimum = 1, .maximum = 65536},
         {.name = "--precision", .text = &precision},
+        {.name = "--device", .text = &device},
         {.name = "--threads", .number = &b.threads, .minimum = 1, .maximum = 4096},
         {.name = "--runs", .number = &runs, .minimum = 1, .maximum = 1000},
         {0}};
     status_t status;
     TRY(arguments_parse(argc, argv, table, &config, 1, &n_configs));
-    TRY(bench_precision(precision, &b.dtype));
     if (n_configs == 0) {
         TRY(config_default_path(&default_path));
         config = default_path;
     }
     TRY_TO(done, config_read(config, &(struct config_overrides){.environment = environ}, &settings));
     if (b.threads == 0) b.threads = omp_get_max_threads();
-    b.bench = (struct bench){.ops = &ops_cpu, .runs = (int32_t)runs};
-    TRY_TO(done, cpu_backend_open((int32_t)b.threads, &b.bench.be));
+    TRY_TO(done, bench_open(&b.bench, device, b.threads, runs));
+    TRY_TO(done, bench_precision(&b.bench, precision, &b.dtype));
     status = measure(&b, &settings);
-    cpu_backend_close(b.bench.be);
 done:
+    bench_close(&b.bench);
     settings_free(&settings);
     free(default_path);
     return status;

@@ -166,7 +166,7 @@ static status_t measure(struct model_bench *b) {
 status_t cmd_bench_model(struct launch_context *context, int argc, char **argv) {
     (void)context;
     argv[0] = (char[]){"bench model"}; /* what messages call the command */
-    const char *precision = "fp32";
+    const char *precision = "fp32", *device = NULL;
     int64_t runs = 5;
     struct model_bench b = {.batch = 8};
     const struct argument table[] = {
@@ -174,6 +174,7 @@ status_t cmd_bench_model(struct launch_context *context, int argc, char **argv) 
         {.name = "--image", .number = &b.image, .minimum = 1, .maximum = 4096},
         {.name = "--batch", .number = &b.batch, .minimum = 1, .maximum = 65536},
         {.name = "--precision", .text = &precision},
+        {.name = "--device", .text = &device},
         {.name = "--train", .flag = &b.train},
         {.name = "--recompute", .flag = &b.recompute},
         {.name = "--threads", .number = &b.threads, .minimum = 1, .maximum = 4096},
@@ -183,16 +184,16 @@ status_t cmd_bench_model(struct launch_context *context, int argc, char **argv) 
         {0}};
     TRY(arguments_parse(argc, argv, table, NULL, 0, NULL));
     CHECK(b.model, STATUS_USAGE, "bench model: --model NAME is wanted, as in --model convnext_tiny");
-    TRY(bench_precision(precision, &b.dtype));
     if (b.threads == 0) b.threads = omp_get_max_threads();
-    TRY(cpu_backend_open((int32_t)b.threads, &b.bench.be));
-    b.bench.ops = &ops_cpu;
-    b.bench.runs = (int32_t)runs;
-    const status_t status = measure(&b);
+    status_t status;
+    TRY_TO(done, bench_open(&b.bench, device, b.threads, runs));
+    TRY_TO(done, bench_precision(&b.bench, precision, &b.dtype));
+    status = measure(&b);
+done:
     optimiser_free(b.optimiser);
     if (b.labels) b.bench.ops->release(b.bench.be, b.labels);
     pass_free(b.pass);
     net_free(b.net);
-    cpu_backend_close(b.bench.be);
+    bench_close(&b.bench);
     return status;
 }

@@ -497,10 +497,11 @@ static status_t run_cases(struct ops_bench *b) {
 status_t cmd_bench_ops(struct launch_context *context, int argc, char **argv) {
     (void)context;
     argv[0] = (char[]){"bench ops"}; /* what messages call the command */
-    const char *precision = NULL, *only = NULL;
+    const char *precision = NULL, *device = NULL, *only = NULL;
     int64_t threads = 0, runs = 5;
     struct ops_bench b = {0};
     const struct argument table[] = {{.name = "--precision", .text = &precision},
+                                     {.name = "--device", .text = &device},
                                      {.name = "--threads", .number = &threads, .minimum = 1, .maximum = 4096},
                                      {.name = "--runs", .number = &runs, .minimum = 1, .maximum = 1000},
                                      {.name = "--only", .text = &only},
@@ -508,16 +509,16 @@ status_t cmd_bench_ops(struct launch_context *context, int argc, char **argv) {
                                      {.name = "--json", .flag = &b.json},
                                      {0}};
     TRY(arguments_parse(argc, argv, table, NULL, 0, NULL));
-    if (precision) TRY(bench_precision(precision, &b.dtype));
-    TRY(cpu_backend_open((int32_t)threads, &b.bench.be));
-    b.bench.ops = &ops_cpu;
-    b.bench.runs = (int32_t)runs;
     b.only = only;
-    status_t status = run_cases(&b);
-    if (status == STATUS_OK && !precision && cpu_has_bf16()) {
+    status_t status;
+    TRY_TO(done, bench_open(&b.bench, device, threads, runs));
+    if (precision) TRY_TO(done, bench_precision(&b.bench, precision, &b.dtype));
+    status = run_cases(&b);
+    if (status == STATUS_OK && !precision && (b.bench.device.plugin || cpu_has_bf16())) {
         b.dtype = DTYPE_BF16;
         status = run_cases(&b);
     }
-    cpu_backend_close(b.bench.be);
+done:
+    bench_close(&b.bench);
     return status;
 }

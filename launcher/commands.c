@@ -107,6 +107,7 @@ static const struct command_option bench_options[] = {
     {"--csv", "FILE", "the table as CSV", "scale"},
     {"--svg", "FILE", "the table as a picture", "scale"},
     {"--precision", "fp32|bf16", "of the arithmetic", "ops model heads infer"},
+    {"--device", "cpu|cuda|auto", "where to compute (default: cpu)", "ops model heads infer comm"},
     {"--threads", "N", "threads (default: the cores)", "ops model heads infer data"},
     {"--runs", "N", "timed runs, whose median is shown", "ops model heads infer"},
     {"--cpu-time", NULL, "take the processor's time; with --threads 1, where other work runs", "ops model"},

@@ -4,8 +4,10 @@
 #include <string.h>
 
 status_t device_named(const char *text, enum device_choice *out) {
-    static const char *const names[] = {
-        [DEVICE_AUTO] = "auto", [DEVICE_CPU] = "cpu", [DEVICE_CUDA] = "cuda", [DEVICE_CUDA_EMULATED] = "cuda-emulated"};
+    static const char *const names[] = {[DEVICE_AUTO] = "auto",
+                                        [DEVICE_CPU] = "cpu",
+                                        [DEVICE_CUDA] = "cuda",
+                                        [DEVICE_CUDA_EMULATED] = "cuda-emulated"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(text, names[i]) == 0) {
             *out = (enum device_choice)i;

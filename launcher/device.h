@@ -16,8 +16,8 @@ struct device {
 status_t device_named(const char *text, enum device_choice *out);
 
 /* Settle `auto`: GPUs where plugin, driver and a GPU are there, else the CPU; `why` (n_why bytes) then says
- * what is missing ("" elsewhere). STATUS_MISSING with reason and remedy where a GPU is asked for that cannot be
- * had. *n_devices: GPUs of this host that the process sees (the twin counts 1), 0 on the CPU. */
+ * what is missing ("" elsewhere). STATUS_MISSING with reason and remedy where a GPU is asked for that cannot
+ * be had. *n_devices: GPUs of this host that the process sees (the twin counts 1), 0 on the CPU. */
 status_t device_settle(enum device_choice wanted, enum device_choice *out, int *n_devices, char *why,
                        size_t n_why);
 
