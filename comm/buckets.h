@@ -31,8 +31,9 @@ struct buckets_stats {
     int n_buckets;
 };
 
-/* How segments are put together: bucket_of[n_segments] = the bucket of each, ranges[<= n_segments] = what each
- * bucket covers. Returns the number of buckets. For buckets_new() and for planning; no communicator needed. */
+/* How segments are put together: bucket_of[n_segments] = the bucket of each, ranges[<= n_segments] = what
+ * each bucket covers. Returns the number of buckets. For buckets_new() and for planning; no communicator
+ * needed. */
 int buckets_cut(const struct bucket_segment *segments, int n_segments, size_t bucket_bytes, int *bucket_of,
                 struct interval *ranges);
 

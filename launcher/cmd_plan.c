@@ -4,6 +4,7 @@
 #include "launcher/config.h"
 #include "launcher/place_world.h"
 #include "launcher/plan.h"
+#include "launcher/plan_measure.h"
 #include "launcher/plan_memory.h"
 
 #include "comm/comm.h"
@@ -19,8 +20,9 @@ extern char **environ;
 enum { MAX_WORDS = 128, CALIBRATION_DEADLINE_S = 36000 };
 
 struct plan_options {
-    const char *config, *rates, *device, *calibrate, *html, *hosts, *images, *intra, *inter;
+    const char *config, *rates, *device, *calibrate, *html, *hosts, *images, *intra, *inter, *seconds;
     char *default_path;
+    bool only_links;
     int64_t n_nodes, n_gpus, n_ranks, n_classes, cores; /* 0: not given */
     int counts[PLAN_MAX_CURVE], n_counts;
     struct config_overrides overrides;
@@ -34,10 +36,10 @@ static status_t parse_counts(const char *text, struct plan_options *o) {
     for (const char *p = text; *p;) {
         char *end;
         const long n = strtol(p, &end, 10);
-        CHECK(end != p && n >= 1 && n <= 65536 && (*end == ',' || *end == '\0') && o->n_counts < PLAN_MAX_CURVE &&
-                  (o->n_counts == 0 || n > o->counts[o->n_counts - 1]),
-              STATUS_USAGE, "plan: --hosts takes rising numbers like 1,2,4,8 (at most %d), not \"%s\"", PLAN_MAX_CURVE,
-              text);
+        CHECK(end != p && n >= 1 && n <= 65536 && (*end == ',' || *end == '\0') &&
+                  o->n_counts < PLAN_MAX_CURVE && (o->n_counts == 0 || n > o->counts[o->n_counts - 1]),
+              STATUS_USAGE, "plan: --hosts takes rising numbers like 1,2,4,8 (at most %d), not \"%s\"",
+              PLAN_MAX_CURVE, text);
         o->counts[o->n_counts++] = (int)n;
         p = end + (*end == ',');
     }
@@ -51,9 +53,19 @@ static status_t parse_link(const char *option, const char *text, struct link_rat
     errno = 0;
     const double latency_us = strtod(text, &end);
     const double gb_s = *end == ',' ? strtod(end + 1, &end) : -1;
-    CHECK(*end == '\0' && !errno && latency_us >= 0 && latency_us < 1e8 && gb_s > 0 && gb_s < 1e6, STATUS_USAGE,
-          "plan: %s takes LATENCY_US,GB_PER_S (2.5,12), not \"%s\"", option, text);
+    CHECK(*end == '\0' && !errno && latency_us >= 0 && latency_us < 1e8 && gb_s > 0 && gb_s < 1e6,
+          STATUS_USAGE, "plan: %s takes LATENCY_US,GB_PER_S (2.5,12), not \"%s\"", option, text);
     *out = (struct link_rate){1e-6 * latency_us, 1e9 * gb_s};
+    return STATUS_OK;
+}
+
+static status_t parse_seconds(const char *text, double *out) {
+    char *end;
+    *out = 0.7;
+    if (!text) return STATUS_OK;
+    *out = strtod(text, &end);
+    CHECK(end != text && *end == '\0' && *out >= 0.01 && *out <= 3600, STATUS_USAGE,
+          "plan: --seconds takes a number from 0.01 to 3600, not \"%s\"", text);
     return STATUS_OK;
 }
 
@@ -64,8 +76,10 @@ static status_t parse_images(const char *text, struct plan_data *out) {
         char *end;
         errno = 0;
         *n[i] = strtoll(p, &end, 10);
-        CHECK(end != p && !errno && *n[i] >= 1 && *n[i] <= 1000000000 && *end == (i < 3 ? ',' : '\0'), STATUS_USAGE,
-              "plan: --images takes SOURCE,LABELLED,UNLABELLED,VALIDATION (70358,378,30746,378), not \"%s\"", text);
+        CHECK(end != p && !errno && *n[i] >= 1 && *n[i] <= 1000000000 && *end == (i < 3 ? ',' : '\0'),
+              STATUS_USAGE,
+              "plan: --images takes SOURCE,LABELLED,UNLABELLED,VALIDATION (70358,378,30746,378), not \"%s\"",
+              text);
         p = end + 1;
     }
     out->known = true;
@@ -82,11 +96,14 @@ static status_t check_options(const struct plan_options *o) {
     CHECK(!o->rates || !o->device, STATUS_USAGE, "plan: either --rates FILE or --device NAME");
     CHECK(!o->calibrate || (!o->rates && !o->device && !o->html && o->n_nodes == 0), STATUS_USAGE,
           "plan: --calibrate FILE only measures; plan with its rates afterwards (--rates FILE)");
-    CHECK(o->rates || o->device || (!o->hosts && !o->html && !o->intra && !o->inter && o->cores == 0), STATUS_USAGE,
+    CHECK(o->calibrate || (!o->only_links && !o->seconds), STATUS_USAGE,
+          "plan: --links and --seconds go with --calibrate FILE");
+    CHECK(o->rates || o->device || (!o->hosts && !o->html && !o->intra && !o->inter && o->cores == 0),
+          STATUS_USAGE,
           "plan: --hosts, --html, --cores, --intra and --inter need rates: --rates FILE or --device NAME");
     CHECK((o->n_classes > 0) == (o->images != NULL), STATUS_USAGE, "plan: --images goes with --classes");
-    CHECK(!o->device || o->n_gpus > 0, STATUS_USAGE, "plan: --device %s goes with --nodes N --gpus-per-node M",
-          o->device);
+    CHECK(!o->device || o->n_gpus > 0, STATUS_USAGE,
+          "plan: --device %s goes with --nodes N --gpus-per-node M", o->device);
     return STATUS_OK;
 }
 
@@ -100,6 +117,8 @@ static status_t parse(int argc, char **argv, struct plan_options *o) {
         {.name = "--rates", .text = &o->rates},
         {.name = "--device", .text = &o->device},
         {.name = "--calibrate", .text = &o->calibrate},
+        {.name = "--seconds", .text = &o->seconds},
+        {.name = "--links", .flag = &o->only_links},
         {.name = "--html", .text = &o->html},
         {.name = "--hosts", .text = &o->hosts},
         {.name = "--images", .text = &o->images},
@@ -172,8 +191,8 @@ static status_t started_world(struct launch_context *context, const struct setti
 static status_t make_world(struct launch_context *context, const struct plan_options *o,
                            const struct settings *settings, struct plan_world *out) {
     if (o->n_nodes > 0) {
-        TRY(plan_world_make(settings, (int)o->n_nodes, (int)(o->n_gpus > 0 ? o->n_gpus : o->n_ranks), o->n_gpus > 0,
-                            NULL, out));
+        TRY(plan_world_make(settings, (int)o->n_nodes, (int)(o->n_gpus > 0 ? o->n_gpus : o->n_ranks),
+                            o->n_gpus > 0, NULL, out));
         return context->rank == 0 ? print_imagined(settings, out, stdout) : STATUS_OK;
     }
     TRY(started_world(context, settings, out));
@@ -196,29 +215,42 @@ static status_t find_rates(const struct plan_options *o, struct plan_rates *out)
     return STATUS_OK;
 }
 
-static status_t write_text(const char *path, const struct plan *plan, const struct plan_rates *rates) {
+/* The page of `plan`, or `rates` where plan is NULL. */
+static status_t write_text(const char *path, const char *config, const struct plan *plan,
+                           const struct plan_rates *rates) {
     char *text = NULL;
     size_t n_bytes = 0;
     FILE *out = open_memstream(&text, &n_bytes);
     CHECK(out, STATUS_NO_MEMORY, "out of memory for %s", path);
+    status_t status = STATUS_OK;
     if (plan)
-        plan_print_html(plan, out);
+        status = plan_print_html(plan, config, MARRS_VERSION, out);
     else
         rates_write(rates, out);
     const bool whole = fclose(out) == 0;
-    const status_t status =
-        whole ? file_write_atomic(path, text, n_bytes) : FAIL(STATUS_NO_MEMORY, "out of memory for %s", path);
+    if (status == STATUS_OK)
+        status = whole ? file_write_atomic(path, text, n_bytes)
+                       : FAIL(STATUS_NO_MEMORY, "out of memory for %s", path);
     free(text);
     return status;
 }
 
 /* Collective over context->world. */
-static status_t calibrate(struct launch_context *context, const char *path, const struct plan *plan) {
+static status_t calibrate(struct launch_context *context, const struct plan_options *o,
+                          const struct plan *plan) {
     struct plan_rates rates;
+    const char *path = o->calibrate;
+    CHECK(!o->only_links || context->n_ranks > 1, STATUS_USAGE,
+          "plan: --links needs two ranks at least, on one host or on two (mpirun, srun)");
     if (context->world) comm_set_deadline(context->world, CALIBRATION_DEADLINE_S);
-    TRY(plan_calibrate(plan, context->world, &rates));
+    if (o->only_links) {
+        TRY(rates_read(path, &rates));
+        TRY(plan_measure_links(plan, context->world, &rates));
+    } else {
+        TRY(plan_calibrate(plan, context->world, &rates));
+    }
     if (context->rank != 0) return STATUS_OK;
-    TRY(write_text(path, NULL, &rates));
+    TRY(write_text(path, NULL, NULL, &rates));
     rates_write(&rates, stdout);
     printf("\nwritten to %s: marrs_dist plan CONFIG --rates %s --nodes N --ranks-per-node M\n", path, path);
     return STATUS_OK;
@@ -229,7 +261,7 @@ static status_t predict(struct plan_options *o, struct plan *plan) {
     TRY(plan_predict(plan, o->counts, o->n_counts));
     plan_print(plan, stdout);
     if (!o->html) return STATUS_OK;
-    TRY(write_text(o->html, plan, NULL));
+    TRY(write_text(o->html, o->config, plan, NULL));
     printf("\npage: %s\n", o->html);
     return STATUS_OK;
 }
@@ -247,8 +279,9 @@ static status_t run(struct launch_context *context, struct plan_options *o, cons
         TRY(plan_data_read(settings, &data));
     if (o->n_classes > 0) data.n_classes = (int32_t)o->n_classes;
     TRY(plan_new(settings, &data, timed ? &rates : NULL, &plan));
+    TRY_TO(done, parse_seconds(o->seconds, &plan.measure_s));
     if (o->calibrate) {
-        status = calibrate(context, o->calibrate, &plan);
+        status = calibrate(context, o, &plan);
         goto done;
     }
     TRY_TO(done, make_world(context, o, settings, &plan.world));
@@ -257,7 +290,8 @@ static status_t run(struct launch_context *context, struct plan_options *o, cons
     if (timed)
         status = predict(o, &plan);
     else
-        puts("\nNo times without rates: --rates FILE (plan --calibrate FILE measures this machine) or --device h100");
+        puts("\nNo times without rates: --rates FILE (plan --calibrate FILE measures this machine) or "
+             "--device h100");
 done:
     plan_free(&plan);
     return status;

@@ -60,6 +60,7 @@ struct plan {
     const struct plan_rates *rates;  /* borrowed; NULL: no times */
     struct plan_data data;
     enum dtype precision;
+    double measure_s; /* plan_calibrate(): seconds of each of its measurements */
     struct plan_network networks[SETTINGS_MAX_PEERS + 1]; /* [n_peers], and PLAN_STUDENT */
     struct plan_world world;
     /* filled by plan_predict(), with rates */
@@ -78,22 +79,22 @@ struct plan {
 status_t plan_data_read(const struct settings *settings, struct plan_data *out);
 
 /* Networks, their parameters and buckets; nothing is allocated on a backend. Owned until plan_free(). */
-status_t plan_new(const struct settings *settings, const struct plan_data *data, const struct plan_rates *rates,
-                  struct plan *out);
+status_t plan_new(const struct settings *settings, const struct plan_data *data,
+                  const struct plan_rates *rates, struct plan *out);
 void plan_free(struct plan *plan); /* accepts a zeroed struct; frees the world too */
 
 /* n_hosts equal hosts of per_host ranks, each with a GPU or none. *out is owned by the caller. ranks: of each
  * peer, 0 by its settings; NULL: all by their settings. */
-status_t plan_world_make(const struct settings *settings, int n_hosts, int per_host, bool gpus, const int *ranks,
-                         struct plan_world *out);
+status_t plan_world_make(const struct settings *settings, int n_hosts, int per_host, bool gpus,
+                         const int *ranks, struct plan_world *out);
 void plan_world_free(struct plan_world *world);
 
-/* Rates of a network in this plan: measured ones by name, or from the device's FLOP/s. STATUS_BAD_CONFIG where
- * the rates are of another network or have none of that name. */
+/* Rates of a network in this plan: measured ones by name, or from the device's FLOP/s. STATUS_BAD_CONFIG
+ * where the rates are of another network or have none of that name. */
 status_t plan_network_rate(const struct plan *plan, int network, struct network_rate *out);
 
-/* Times of a step in plan->world, of the stages, of other numbers of hosts (counts[n_counts], ascending) and of
- * other splits between two peers. Needs rates. */
+/* Times of a step in plan->world, of the stages, of other numbers of hosts (counts[n_counts], ascending) and
+ * of other splits between two peers. Needs rates. */
 status_t plan_predict(struct plan *plan, const int *counts, int n_counts);
 
 enum plan_phase { PLAN_WARMUP, PLAN_COTRAIN, PLAN_DISTIL };
@@ -106,8 +107,16 @@ double plan_step_flop(const struct plan *plan);
 /* Why the step is as long as it is, in one or more sentences; the page and the text say the same. */
 void plan_say(const struct plan *plan, FILE *out, const char *line_begin, const char *line_end);
 
-void plan_print(const struct plan *plan, FILE *out);      /* text */
-void plan_print_html(const struct plan *plan, FILE *out); /* one page that stands alone */
+void plan_put_bytes(FILE *out, double n_bytes); /* "12.5 MiB" */
+void plan_put_time(FILE *out, double time_s);   /* "3.2 ms" ... "4.1 h" */
+
+/* Hours of what is paid for: GPUs, or all cores of the hosts. */
+double plan_unit_hours(const struct plan *plan);
+
+void plan_print(const struct plan *plan, FILE *out); /* text */
+
+/* One page that stands alone: nothing is fetched, light and dark. `config` and `version` are only shown. */
+status_t plan_print_html(const struct plan *plan, const char *config, const char *version, FILE *out);
 
 /* Measure this machine: `networks` of the plan on rank 0, links between the ranks of `world` (NULL: none).
  * Collective over world. plan->rates is not needed. */

@@ -19,7 +19,6 @@
 #include <time.h>
 
 enum { LEAST_RUNS = 5, MOST_RUNS = 60, ROUNDS = 3, MAX_NEIGHBOURS = 63 };
-static const double run_s = 0.7; /* of one measurement in one round */
 
 static int ascending(const void *a, const void *b) {
     const double x = *(const double *)a, y = *(const double *)b;
@@ -90,9 +89,8 @@ static status_t open_peer(const struct plan *plan, int index, int n_parts, struc
     const struct settings *s = plan->settings;
     const struct cotrain_settings *c = &s->cotrain;
     const struct plan_network *n = &plan->networks[index];
-    const struct learner_options learner = {.optimizer = &c->optimizer,
-                                            .ema = c->ema,
-                                            .bucket_bytes = (size_t)(s->comm.bucket_mb * 1048576.0)};
+    const struct learner_options learner = {
+        .optimizer = &c->optimizer, .ema = c->ema, .bucket_bytes = (size_t)(s->comm.bucket_mb * 1048576.0)};
     const struct cotrain_peer_options o = {
         .n_global = {part_of(c->batch.source, n_parts), part_of(c->batch.labelled, n_parts),
                      part_of(c->batch.unlabelled, n_parts), part_of(c->batch.unlabelled, n_parts)},
@@ -150,7 +148,8 @@ static status_t open_student(const struct plan *plan, int n_parts, struct traine
 }
 
 /* With 1 / n_parts of the batch. */
-static status_t trainee_open(const struct plan *plan, int network, int n_parts, int n_threads, struct trainee *out) {
+static status_t trainee_open(const struct plan *plan, int network, int n_parts, int n_threads,
+                             struct trainee *out) {
     const struct plan_network *n = &plan->networks[network];
     struct trainee t = {.ops = &ops_cpu, .student = network == PLAN_STUDENT};
     status_t status;
@@ -175,12 +174,13 @@ struct step_times {
 
 static status_t peer_step(struct trainee *t, const struct plan *plan, struct step_times *out) {
     const struct weight_settings *w = &plan->settings->cotrain.weight;
-    const struct cotrain_step step = {.weight = {(float)w->source, (float)w->labelled, (float)w->consistency,
-                                                 (float)w->cotraining, (float)w->coral},
-                                      .smoothing = (float)plan->settings->cotrain.smoothing,
-                                      .tau = 0.1f,
-                                      .tau_source = 0.1f,
-                                      .rng = {.seed = 1, .stage = STAGE_COTRAIN, .step = (uint32_t)t->n_steps++}};
+    const struct cotrain_step step = {
+        .weight = {(float)w->source, (float)w->labelled, (float)w->consistency, (float)w->cotraining,
+                   (float)w->coral},
+        .smoothing = (float)plan->settings->cotrain.smoothing,
+        .tau = 0.1f,
+        .tau_source = 0.1f,
+        .rng = {.seed = 1, .stage = STAGE_COTRAIN, .step = (uint32_t)t->n_steps++}};
     const double begin_s = clock_now_s();
     TRY(cotrain_forward_own(&t->peer, &step));
     TRY(cotrain_forward_rest(&t->peer, &step));
@@ -225,7 +225,7 @@ static status_t measure(struct trainee *t, const struct plan *plan, struct step_
     struct step_times one;
     int n = 0;
     TRY(trainee_step(t, plan, &one));
-    const double end_s = clock_now_s() + run_s;
+    const double end_s = clock_now_s() + plan->measure_s;
     while (n < MOST_RUNS && (n < LEAST_RUNS || clock_now_s() < end_s)) {
         TRY(trainee_step(t, plan, &one));
         forward[n] = one.forward_s, backward[n] = one.backward_s, update[n] = one.update_s;
@@ -283,9 +283,8 @@ static status_t measure_busy(const struct plan *plan, int network, int n_threads
     status_t status = STATUS_OK;
     for (int round = 0; round < ROUNDS; round++) {
         struct step_times alone, busy;
-        struct neighbours all = {.plan = plan,
-                                 .network = (network + 1) % plan->settings->n_peers,
-                                 .n_threads = n_threads};
+        struct neighbours all = {
+            .plan = plan, .network = (network + 1) % plan->settings->n_peers, .n_threads = n_threads};
         TRY_TO(done, measure(&t, plan, &alone));
         neighbours_start(&all, n);
         status = measure(&t, plan, &busy);
@@ -308,12 +307,11 @@ done:
 
 static status_t measure_predict(const struct plan *plan, int network, int n_threads, double *out) {
     const struct plan_network *n = &plan->networks[network];
-    const struct pass_options o = {.batch = (int32_t)(plan->settings->evaluate.batch < 32
-                                                          ? plan->settings->evaluate.batch
-                                                          : 32),
-                                   .height = n->image,
-                                   .width = n->image,
-                                   .mode = PASS_INFER};
+    const struct pass_options o = {
+        .batch = (int32_t)(plan->settings->evaluate.batch < 32 ? plan->settings->evaluate.batch : 32),
+        .height = n->image,
+        .width = n->image,
+        .mode = PASS_INFER};
     const struct forward_options forward = {.update_statistics = false};
     struct trainee t = {.ops = &ops_cpu, .student = network == PLAN_STUDENT};
     struct pass *pass = NULL;
@@ -339,7 +337,8 @@ done:
 }
 
 /* Whole batch, a half and a quarter, in interleaved rounds. */
-static status_t measure_network(const struct plan *plan, int network, int n_threads, struct network_rate *out) {
+static status_t measure_network(const struct plan *plan, int network, int n_threads,
+                                struct network_rate *out) {
     static const int parts[] = {4, 2, 1};
     enum { N = ARRAY_LENGTH(parts) };
     const struct plan_network *n = &plan->networks[network];
@@ -363,8 +362,8 @@ static status_t measure_network(const struct plan *plan, int network, int n_thre
     snprintf(out->name, sizeof out->name, "%s", n->name);
     for (int i = 0; i < N; i++) {
         if (out->n_points > 0 && images[i] <= out->points[out->n_points - 1].images) continue;
-        out->points[out->n_points++] = (struct rate_point){images[i], plan_median(forward[i], ROUNDS),
-                                                           plan_median(backward[i], ROUNDS)};
+        out->points[out->n_points++] =
+            (struct rate_point){images[i], plan_median(forward[i], ROUNDS), plan_median(backward[i], ROUNDS)};
     }
     return measure_predict(plan, network, n_threads, &out->predict_s);
 }
@@ -404,7 +403,8 @@ static status_t measure_head(const struct plan *plan, int n_threads, double *flo
         TRY_TO(done, t.ops->synchronise(t.be));
         if (i >= 0) times[i] = (clock_now_s() - begin_s) / 5;
     }
-    *flop_per_s = 4.0 * (N_SOURCE + N_LABELLED) * n->n_features * n->spec.n_classes / plan_median(times, LEAST_RUNS);
+    *flop_per_s =
+        4.0 * (N_SOURCE + N_LABELLED) * n->n_features * n->spec.n_classes / plan_median(times, LEAST_RUNS);
 done:
     head_free(head);
     if (t.alone) comm_finish(&t.alone);
@@ -430,7 +430,8 @@ static void describe_machine(struct plan_rates *r) {
     const time_t now = time(NULL);
     struct tm when;
     if (gmtime_r(&now, &when)) strftime(date, sizeof date, "%Y-%m-%d", &when);
-    snprintf(r->about, sizeof r->about, "%s, %.0f cores, %.0f threads a rank, %s", cpu, r->cores, r->threads, date);
+    snprintf(r->about, sizeof r->about, "%s, %.0f cores, %.0f threads a rank, %s", cpu, r->cores, r->threads,
+             date);
 }
 
 static status_t measure_here(const struct plan *plan, struct plan_rates *r) {
@@ -446,7 +447,8 @@ static status_t measure_here(const struct plan *plan, struct plan_rates *r) {
                        status_message());
         double one = 1;
         if (slots > 1)
-            TRY(measure_busy(plan, p, n_threads, slots - 1 < MAX_NEIGHBOURS ? slots - 1 : MAX_NEIGHBOURS, &one));
+            TRY(measure_busy(plan, p, n_threads, slots - 1 < MAX_NEIGHBOURS ? slots - 1 : MAX_NEIGHBOURS,
+                             &one));
         busy += one / s->n_peers;
     }
     r->busy = busy;
@@ -454,7 +456,8 @@ static status_t measure_here(const struct plan *plan, struct plan_rates *r) {
         log_global(LOG_INFO, "measuring the student");
         TRY(measure_network(plan, PLAN_STUDENT, n_threads, &r->networks[r->n_networks++]));
     }
-    return settings_has_stage(s, STAGE_HEADS) ? measure_head(plan, n_threads, &r->head_flop_per_s) : STATUS_OK;
+    return settings_has_stage(s, STAGE_HEADS) ? measure_head(plan, n_threads, &r->head_flop_per_s)
+                                              : STATUS_OK;
 }
 
 status_t plan_calibrate(const struct plan *plan, struct comm *world, struct plan_rates *out) {
@@ -463,7 +466,9 @@ status_t plan_calibrate(const struct plan *plan, struct comm *world, struct plan
     TRY(topology_find(&topology));
     r.threads = omp_get_max_threads();
     r.cores = topology.n_host_cores > topology.n_cores ? topology.n_host_cores : topology.n_cores;
-    r.workers = plan->settings->data.workers > 0 ? (double)plan->settings->data.workers : r.threads > 2 ? r.threads - 1 : 1;
+    r.workers = plan->settings->data.workers > 0 ? (double)plan->settings->data.workers
+                : r.threads > 2                  ? r.threads - 1
+                                                 : 1;
     if (!world || comm_rank(world) == 0) {
         describe_machine(&r);
         TRY(measure_here(plan, &r));

@@ -16,22 +16,28 @@ static struct link_cost phase(const struct links *l, const struct group_shape *g
     if (m > 1) {
         c.intra_bytes = (m - 1) * part;
         c.own_s = c.intra_bytes / l->intra.bytes_per_s;
-        c.wire_s = l->intra.latency_s;
+        c.wire_s = c.latency_s = l->intra.latency_s;
     }
     if (away > 0) {
         c.inter_bytes = (double)m * away * part;
-        c.wire_s = fmax(c.wire_s, links_message_s(&l->inter, c.inter_bytes));
+        c.latency_s = l->inter.latency_s;
+        c.wire_s = links_message_s(&l->inter, c.inter_bytes);
     }
     return c;
 }
 
 static struct link_cost sum(struct link_cost a, struct link_cost b) {
-    return (struct link_cost){a.own_s + b.own_s, a.wire_s + b.wire_s, a.intra_bytes + b.intra_bytes,
-                              a.inter_bytes + b.inter_bytes};
+    return (struct link_cost){.own_s = a.own_s + b.own_s,
+                              .wire_s = a.wire_s + b.wire_s,
+                              .latency_s = a.latency_s + b.latency_s,
+                              .intra_bytes = a.intra_bytes + b.intra_bytes,
+                              .inter_bytes = a.inter_bytes + b.inter_bytes};
 }
 
-/* `rounds` times (n-1)/n of the bytes over each rank's links; a node has one neighbour that is another node. */
-static struct link_cost ring(const struct links *l, const struct group_shape *g, double n_bytes, double rounds) {
+/* `rounds` times (n-1)/n of the bytes over each rank's links; a node has one neighbour that is another node.
+ */
+static struct link_cost ring(const struct links *l, const struct group_shape *g, double n_bytes,
+                             double rounds) {
     struct link_cost c = {0};
     if (g->n < 2) return c;
     const double share = rounds * (g->n - 1) / g->n * n_bytes, steps = l->gpu ? log2(g->n) : g->n - 1;
@@ -39,10 +45,11 @@ static struct link_cost ring(const struct links *l, const struct group_shape *g,
     const double latency = crosses ? l->inter.latency_s : l->intra.latency_s;
     c.intra_bytes = g->most_on_node > 1 ? share : 0;
     c.inter_bytes = crosses ? share : 0;
-    c.wire_s = rounds * ceil(steps) * latency + c.inter_bytes / l->inter.bytes_per_s;
+    c.latency_s = rounds * ceil(steps) * latency;
+    c.wire_s = c.latency_s + c.inter_bytes / l->inter.bytes_per_s;
     const double inside_s = c.intra_bytes / l->intra.bytes_per_s;
     if (l->gpu)
-        c.wire_s = fmax(c.wire_s, rounds * ceil(steps) * latency + inside_s);
+        c.wire_s = fmax(c.wire_s, c.latency_s + inside_s);
     else
         c.own_s = inside_s;
     return c;
@@ -58,8 +65,9 @@ struct link_cost links_all_reduce(const struct links *l, const struct group_shap
 struct link_cost links_reduce_to_owners(const struct links *l, const struct group_shape *g, double n_bytes) {
     if (l->gpu || g->n > MAX_DIRECT) return ring(l, g, n_bytes, 1);
     if (g->n == 2) return phase(l, g, n_bytes / 2); /* one message to the owner */
-    const struct link_cost one = phase(l, g, n_bytes / g->n); /* parts of each piece to those who add them ... */
-    return sum(one, one);                                     /* ... and the sums to the piece's owner */
+    const struct link_cost one =
+        phase(l, g, n_bytes / g->n); /* parts of each piece to those who add them ... */
+    return sum(one, one);            /* ... and the sums to the piece's owner */
 }
 
 struct link_cost links_all_gather(const struct links *l, const struct group_shape *g, double n_bytes) {

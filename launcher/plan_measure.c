@@ -11,18 +11,19 @@
 #include <math.h>
 #include <string.h>
 
-enum { N_MESSAGES = 15, SMALL_BYTES = 8, LEAST_BYTES = 64 << 10, MOST_BYTES = 64 << 20 };
+enum { N_MESSAGES = 15, SMALL_BYTES = 8, MOST_BYTES = 64 << 20, MOST_BUCKETS = 64 };
 
 /* ---- images
  * -------------------------------------------------------------------------------------------------------- */
 
 static struct view_spec view_of(const struct plan *plan, int peer, bool strong) {
     const struct settings *s = plan->settings;
-    struct view_spec v = view_spec_default(strong ? VIEW_STRONG
+    struct view_spec v = view_spec_default(strong                                           ? VIEW_STRONG
                                            : s->peers[peer].view == VIEW_CHOICE_PERSPECTIVE ? VIEW_PERSPECTIVE
                                                                                             : VIEW_NONE,
                                            plan->networks[peer].image);
-    if (strong) v.n = (int32_t)s->strong.n, v.m = (int32_t)s->strong.m, v.cutout_size = (int32_t)s->strong.cutout;
+    if (strong)
+        v.n = (int32_t)s->strong.n, v.m = (int32_t)s->strong.m, v.cutout_size = (int32_t)s->strong.cutout;
     return v;
 }
 
@@ -43,7 +44,8 @@ static status_t read_batches(struct loader *loader, double *data_s) {
     return STATUS_OK;
 }
 
-static status_t measure_loader(const struct plan *plan, int peer, const struct run_data *data, double *data_s) {
+static status_t measure_loader(const struct plan *plan, int peer, const struct run_data *data,
+                               double *data_s) {
     const struct settings *s = plan->settings;
     const struct batch_settings *b = &s->cotrain.batch;
     const struct split *const splits[] = {&data->source, &data->labelled, &data->unlabelled};
@@ -87,7 +89,8 @@ status_t plan_measure_data(const struct plan *plan, int peer, double *data_s) {
 }
 
 /* ---- links
- * --------------------------------------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 /* Seconds of one all-reduce among many, one behind the other. Collective over the group. */
 static status_t time_all_reduce(struct comm *group, float *data, int64_t n_elem, double *time_s) {
@@ -102,36 +105,60 @@ static status_t time_all_reduce(struct comm *group, float *data, int64_t n_elem,
     return comm_all_reduce(group, time_s, 1, COMM_F64, COMM_MAX);
 }
 
-static double largest_bucket(const struct plan *plan) {
-    double most = LEAST_BYTES;
-    for (int p = 0; p < plan->settings->n_peers; p++)
-        for (int b = 0; b < plan->networks[p].n_buckets; b++) most = fmax(most, plan->networks[p].bucket_bytes[b]);
-    return fmin(most, MOST_BYTES);
+/* The peer with most gradients: its buckets, all under way together as at the end of backward. */
+static const struct plan_network *largest_network(const struct plan *plan) {
+    const struct plan_network *most = &plan->networks[0];
+    for (int p = 1; p < plan->settings->n_peers; p++)
+        if (plan->networks[p].n_param_bytes > most->n_param_bytes) most = &plan->networks[p];
+    return most;
 }
 
-/* Between two ranks: 8 bytes go in one phase (a latency), B bytes in two of B / 2 each. */
+static status_t time_buckets(struct comm *group, const struct plan_network *n, float *data, int n_buckets,
+                             double *time_s) {
+    struct comm_request *requests[MOST_BUCKETS] = {NULL};
+    double times[N_MESSAGES];
+    for (int i = -2; i < N_MESSAGES; i++) {
+        const double begin_s = clock_now_s();
+        float *next = data;
+        for (int b = 0; b < n_buckets; b++) {
+            const int64_t n_elem = (int64_t)n->bucket_bytes[b] / 4;
+            TRY(comm_all_reduce_begin(group, next, n_elem, COMM_F32, COMM_SUM, &requests[b]));
+            next += n_elem;
+        }
+        for (int b = 0; b < n_buckets; b++) TRY(comm_wait(&requests[b]));
+        if (i >= 0) times[i] = clock_now_s() - begin_s;
+    }
+    *time_s = plan_median(times, N_MESSAGES);
+    return comm_all_reduce(group, time_s, 1, COMM_F64, COMM_MAX);
+}
+
+/* Between two ranks: 8 bytes go in one phase (a latency); buckets of B bytes together in two of B / 2 each.
+ */
 static status_t measure_link(const struct plan *plan, struct comm *pair, struct link_rate *out) {
-    const int64_t n_elem = (int64_t)largest_bucket(plan) / 4;
-    float *data = memory_aligned((size_t)n_elem * sizeof *data);
-    double small_s, large_s;
-    CHECK(data, STATUS_NO_MEMORY, "no memory for messages of %lld bytes", (long long)n_elem * 4);
-    memset(data, 0, (size_t)n_elem * sizeof *data);
-    status_t status = time_all_reduce(pair, data, 2, &small_s);
-    if (status == STATUS_OK) status = time_all_reduce(pair, data, n_elem, &large_s);
+    const struct plan_network *n = largest_network(plan);
+    double n_bytes = 0, small_s, large_s;
+    int n_buckets = 0;
+    while (n_buckets < n->n_buckets && n_buckets < MOST_BUCKETS && (n_buckets == 0 || n_bytes < MOST_BYTES))
+        n_bytes += n->bucket_bytes[n_buckets++];
+    float *data = memory_aligned((size_t)n_bytes + SMALL_BYTES);
+    CHECK(data, STATUS_NO_MEMORY, "no memory for messages of %.0f bytes", n_bytes);
+    memset(data, 0, (size_t)n_bytes + SMALL_BYTES);
+    status_t status = time_all_reduce(pair, data, SMALL_BYTES / 4, &small_s);
+    if (status == STATUS_OK) status = time_buckets(pair, n, data, n_buckets, &large_s);
     if (status != STATUS_OK) return status; /* MPI may still use the data */
     free(data);
     *out = (struct link_rate){.latency_s = small_s,
-                              .bytes_per_s = (double)n_elem * 4 / fmax(large_s - 2 * small_s, 0.05 * large_s)};
+                              .bytes_per_s = n_bytes / fmax(large_s - 2 * small_s, 0.05 * large_s)};
     return STATUS_OK;
 }
 
 /* Rank 0 and the first other rank that lies on its node (or not). */
-static status_t measure_pair(const struct plan *plan, struct comm *world, bool same_node, struct link_rate *out,
-                             bool *known) {
+static status_t measure_pair(const struct plan *plan, struct comm *world, bool same_node,
+                             struct link_rate *out, bool *known) {
     int other = 1;
     while (other < comm_size(world) && (comm_node(world, other) == comm_node(world, 0)) != same_node) other++;
-    *known = other < comm_size(world);
-    if (!*known) return STATUS_OK;
+    if (other == comm_size(world)) return STATUS_OK; /* what is known already stays */
+    *known = true;
     const int ranks[] = {0, other};
     const struct comm_membership membership = {.name = "pair", .ranks = ranks, .n_ranks = 2};
     struct comm *pair = NULL;

@@ -14,13 +14,10 @@ static int64_t largest_share(int64_t batch, int n_ranks) {
     return (batch + n_ranks - 1) / n_ranks;
 }
 
-static status_t arena(const struct plan *plan, const struct plan_network *n, int64_t batch, enum pass_mode mode,
-                      bool recompute, double *sum) {
-    const struct pass_options options = {.batch = (int32_t)batch,
-                                         .height = n->image,
-                                         .width = n->image,
-                                         .mode = mode,
-                                         .recompute = recompute};
+static status_t arena(const struct plan *plan, const struct plan_network *n, int64_t batch,
+                      enum pass_mode mode, bool recompute, double *sum) {
+    const struct pass_options options = {
+        .batch = (int32_t)batch, .height = n->image, .width = n->image, .mode = mode, .recompute = recompute};
     size_t n_bytes = 0;
     if (batch > 0) TRY(model_arena_bytes(NULL, NULL, &n->spec, &options, plan->precision, &n_bytes));
     *sum += (double)n_bytes * mib;
@@ -30,8 +27,8 @@ static status_t arena(const struct plan *plan, const struct plan_network *n, int
 /* Master weights, the bf16 copy, the copy of the best; gradients; optimiser state. Passes of `first` and
  * `second` rows. */
 static status_t find_training(const struct plan *plan, const struct plan_network *n,
-                              const struct optimizer_settings *optimizer, double ema, int n_ranks, int64_t first,
-                              int64_t second, struct plan_memory *m) {
+                              const struct optimizer_settings *optimizer, double ema, int n_ranks,
+                              int64_t first, int64_t second, struct plan_memory *m) {
     const double state = (double)optimiser_state_bytes(optimizer, (int64_t)n->n_params, ema) * mib;
     m->weights = (plan->precision == DTYPE_BF16 ? 10 : 8) * n->n_params * mib;
     m->gradients = 4 * n->n_params * mib;
@@ -85,12 +82,14 @@ static void find_heads(const struct plan *plan, int peer, struct plan_memory *m)
     const int n = plan->world.placement.group_size[peer];
     const int64_t d = plan->networks[peer].n_features, k = data->n_classes;
     const enum precision_choice choice = plan->settings->heads.precision;
-    struct head_options o = {
-        .n_classes = (int32_t)k,
-        .d = d,
-        .precision = choice == PRECISION_AUTO ? plan->precision : choice == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_F32,
-        .n_local = {largest_share(data->source, n), largest_share(data->labelled, n),
-                    largest_share(data->unlabelled, n), largest_share(data->unlabelled, n)}};
+    struct head_options o = {.n_classes = (int32_t)k,
+                             .d = d,
+                             .precision = choice == PRECISION_AUTO   ? plan->precision
+                                          : choice == PRECISION_BF16 ? DTYPE_BF16
+                                                                     : DTYPE_F32,
+                             .n_local = {largest_share(data->source, n), largest_share(data->labelled, n),
+                                         largest_share(data->unlabelled, n),
+                                         largest_share(data->unlabelled, n)}};
     double rows = 0;
     for (int i = 0; i < HEAD_N_INPUTS; i++) rows += (double)o.n_local[i];
     const double row = 4.0 * (double)d, validation = (double)largest_share(data->validation, n) * row,
@@ -147,8 +146,8 @@ status_t plan_memory_print(const struct plan *plan, FILE *out) {
     TRY(plan_memory_find(plan, rows, &n));
     fprintf(out, "\nMiB a rank (largest share of the batch; without scratch of single operations, images and "
                  "libraries)\n");
-    fprintf(out, "%-16s %-9s %9s %9s %9s %9s %11s %11s %9s\n", "peer", "stage", "weights", "gradients", "optimiser",
-            "ZeRO-1", "activations", "recomputed", "total");
+    fprintf(out, "%-16s %-9s %9s %9s %9s %9s %11s %11s %9s\n", "peer", "stage", "weights", "gradients",
+            "optimiser", "ZeRO-1", "activations", "recomputed", "total");
     for (int i = 0; i < n; i++) {
         const struct plan_memory *m = &rows[i];
         fprintf(out, "%-16s %-9s", m->peer, m->stage);
@@ -162,7 +161,8 @@ status_t plan_memory_print(const struct plan *plan, FILE *out) {
         fputc('\n', out);
     }
     if (settings_has_stage(plan->settings, STAGE_HEADS) && !plan->data.known)
-        fprintf(out, "(heads: the lists are not there; --images SOURCE,LABELLED,UNLABELLED,VALIDATION --classes K "
-                     "tell their sizes)\n");
+        fprintf(out,
+                "(heads: the lists are not there; --images SOURCE,LABELLED,UNLABELLED,VALIDATION --classes K "
+                "tell their sizes)\n");
     return STATUS_OK;
 }

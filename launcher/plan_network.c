@@ -11,7 +11,8 @@
 #include <string.h>
 
 /* ---- data
- * ---------------------------------------------------------------------------------------------------------- */
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 static status_t read_list(const char *path, int64_t *n, int32_t *n_classes, bool *known) {
     struct image_list list;
@@ -50,8 +51,8 @@ static int32_t first_trained_layer(const struct model_parameter *items, int32_t 
 }
 
 /* The buckets that training/learner.c makes: last parameter first. */
-static status_t find_buckets(const struct model_parameter *items, int32_t n, int32_t first_layer, double bucket_mb,
-                             struct plan_network *out) {
+static status_t find_buckets(const struct model_parameter *items, int32_t n, int32_t first_layer,
+                             double bucket_mb, struct plan_network *out) {
     struct bucket_segment *segments = memory_zeroed((size_t)n, sizeof *segments);
     struct interval *ranges = memory_zeroed((size_t)n, sizeof *ranges);
     int *bucket_of = memory_zeroed((size_t)n, sizeof *bucket_of), n_segments = 0;
@@ -65,10 +66,10 @@ static status_t find_buckets(const struct model_parameter *items, int32_t n, int
         if (items[i].is_buffer || items[i].layer < first_layer) continue;
         done[n_segments] = items[i].backward_done;
         out->trained_share = fmax(out->trained_share, items[i].backward_done);
-        segments[n_segments++] = (struct bucket_segment){.offset = items[i].offset, .n_elem = items[i].n_elem};
+        segments[n_segments++] =
+            (struct bucket_segment){.offset = items[i].offset, .n_elem = items[i].n_elem};
     }
-    out->n_buckets =
-        buckets_cut(segments, n_segments, (size_t)(bucket_mb * 1048576.0), bucket_of, ranges);
+    out->n_buckets = buckets_cut(segments, n_segments, (size_t)(bucket_mb * 1048576.0), bucket_of, ranges);
     for (int i = 0; i < n_segments; i++)
         out->bucket_done[bucket_of[i]] = fmax(out->bucket_done[bucket_of[i]], done[i] / out->trained_share);
     for (int b = 0; b < out->n_buckets; b++) {
@@ -99,8 +100,8 @@ static status_t describe(const struct plan *plan, int64_t freeze, struct plan_ne
         out->n_norms += items[i].is_buffer;
     }
     out->n_norms /= 2; /* mean and variance */
-    const status_t status = find_buckets(items, n, first_trained_layer(items, n, freeze),
-                                         plan->settings->comm.bucket_mb, out);
+    const status_t status =
+        find_buckets(items, n, first_trained_layer(items, n, freeze), plan->settings->comm.bucket_mb, out);
     free(items);
     return status;
 }
@@ -111,8 +112,8 @@ static status_t side_of(const struct model_settings *model, int64_t given, int32
     return given == 0 && model->preset[0] ? model_spec_preset(model->preset, &preset, out) : STATUS_OK;
 }
 
-status_t plan_new(const struct settings *settings, const struct plan_data *data, const struct plan_rates *rates,
-                  struct plan *out) {
+status_t plan_new(const struct settings *settings, const struct plan_data *data,
+                  const struct plan_rates *rates, struct plan *out) {
     struct plan plan = {.settings = settings, .rates = rates, .data = *data};
     status_t status = STATUS_OK;
     const int32_t k = data->known ? data->n_classes : 100;
@@ -132,7 +133,8 @@ status_t plan_new(const struct settings *settings, const struct plan_data *data,
     student->spec.n_classes = k > 1 ? k : 2;
     student->spec.head_bias = true;
     if (settings_has_stage(settings, STAGE_DISTIL)) {
-        TRY_TO(fail, side_of(&settings->distil.student.model, settings->distil.student.image, 224, &student->image));
+        TRY_TO(fail, side_of(&settings->distil.student.model, settings->distil.student.image, 224,
+                             &student->image));
         TRY_TO(fail, describe(&plan, 0, student));
     }
     *out = plan;
@@ -161,10 +163,12 @@ static double update_bytes(const struct optimizer_settings *o, double ema) {
 
 /* From a device's FLOP/s: 2 FLOP a multiply-accumulate, backward twice forward. */
 static status_t rate_of_device(const struct plan *plan, const struct plan_network *n,
-                               const struct optimizer_settings *optimizer, double ema, struct network_rate *out) {
+                               const struct optimizer_settings *optimizer, double ema,
+                               struct network_rate *out) {
     const double flop_per_s = plan->rates->flop_per_s[n->spec.family];
     CHECK(flop_per_s > 0, STATUS_BAD_CONFIG,
-          "the rates have no network \"%s\": measure them with this configuration (plan --calibrate), or add it",
+          "the rates have no network \"%s\": measure them with this configuration (plan --calibrate), or add "
+          "it",
           n->name);
     const double forward_s = 2 * n->macs / flop_per_s;
     const bool recompute = plan->settings->recompute == RECOMPUTE_BLOCKS;
@@ -186,10 +190,11 @@ status_t plan_network_rate(const struct plan *plan, int network, struct network_
     if (!known)
         return network == PLAN_STUDENT ? rate_of_device(plan, n, &s->distil.optimizer, 0, out)
                                        : rate_of_device(plan, n, &s->cotrain.optimizer, s->cotrain.ema, out);
-    CHECK(known->macs <= 0 || fabs(known->macs - n->macs) <= 0.02 * n->macs, STATUS_BAD_CONFIG,
-          "the rates of \"%s\" are of another network: %.4g multiply-accumulates an image there, %.4g in this "
-          "configuration; measure again (plan --calibrate)",
-          n->name, known->macs, n->macs);
+    CHECK(
+        known->macs <= 0 || fabs(known->macs - n->macs) <= 0.02 * n->macs, STATUS_BAD_CONFIG,
+        "the rates of \"%s\" are of another network: %.4g multiply-accumulates an image there, %.4g in this "
+        "configuration; measure again (plan --calibrate)",
+        n->name, known->macs, n->macs);
     *out = *known;
     const bool recompute = s->recompute == RECOMPUTE_BLOCKS;
     for (int i = 0; i < out->n_points && recompute != known->recompute; i++)

@@ -9,8 +9,8 @@
 /* ---- worlds
  * -------------------------------------------------------------------------------------------------------- */
 
-status_t plan_world_make(const struct settings *settings, int n_hosts, int per_host, bool gpus, const int *ranks,
-                         struct plan_world *out) {
+status_t plan_world_make(const struct settings *settings, int n_hosts, int per_host, bool gpus,
+                         const int *ranks, struct plan_world *out) {
     struct plan_world w = {.n_ranks = n_hosts * per_host, .n_hosts = n_hosts};
     struct placement_request q = {.n_ranks = w.n_ranks, .n_hosts = n_hosts};
     status_t status = STATUS_OK;
@@ -39,7 +39,8 @@ void plan_world_free(struct plan_world *w) {
 }
 
 /* ---- steps
- * --------------------------------------------------------------------------------------------------------- */
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 static struct step_machine machine_of(const struct plan *plan, const struct plan_world *w) {
     const struct plan_rates *r = plan->rates;
@@ -67,7 +68,8 @@ static struct step_group group_of(const struct plan *plan, int network) {
                                .n_norms = n->n_norms};
 }
 
-/* The labels' sum of kept source images; with Deep CORAL the column sums and the difference of covariances. */
+/* The labels' sum of kept source images; with Deep CORAL the column sums and the difference of covariances.
+ */
 static void add_sums(const struct plan *plan, int peer, struct step_group *g) {
     const double d = plan->networks[peer].n_features;
     g->sync_bytes[0] = 8;
@@ -126,8 +128,8 @@ status_t plan_predict_step(const struct plan *plan, const struct plan_world *w, 
     for (int p = 0; p < plan->settings->n_peers; p++)
         TRY(peer_group(plan, w, p, phase == PLAN_WARMUP, &groups[p]));
     const bool own_labels = plan->settings->cotrain.exchange.labels == LABELS_OWN;
-    for (int p = 0; p < plan->settings->n_peers && own_labels; p++)
-        groups[p].n_rest += groups[p].n_own, groups[p].n_own = 0; /* nothing is exchanged */
+    for (int p = 0; p < plan->settings->n_peers; p++)
+        groups[p].exchanges = !own_labels && phase == PLAN_COTRAIN;
     return step_predict(&machine, groups, plan->settings->n_peers, out);
 }
 
@@ -225,7 +227,8 @@ static status_t add_distil(struct plan *plan) {
     struct network_rate rate;
     TRY(plan_predict_step(plan, &plan->world, PLAN_DISTIL, &plan->distil));
     TRY(plan_network_rate(plan, PLAN_STUDENT, &rate));
-    add_stage(plan, "distillation", (double)s->steps, plan->distil.step_s, (double)s->steps * plan->distil.step_s);
+    add_stage(plan, "distillation", (double)s->steps, plan->distil.step_s,
+              (double)s->steps * plan->distil.step_s);
     const double n = s->evaluate_every > 0 ? floor((double)s->steps / (double)s->evaluate_every) : 1;
     const double images = (n + 1) * (double)d->validation + (double)d->unlabelled;
     if (d->known)
@@ -256,7 +259,8 @@ static status_t add_point(struct plan *plan, int n_hosts, int per_host) {
     struct plan_world w;
     struct plan_point *point = &plan->curve[plan->n_curve];
     const bool gpus = plan->world.n_devices != NULL;
-    const enum plan_phase phase = settings_has_stage(plan->settings, STAGE_COTRAIN) ? PLAN_COTRAIN : PLAN_DISTIL;
+    const enum plan_phase phase =
+        settings_has_stage(plan->settings, STAGE_COTRAIN) ? PLAN_COTRAIN : PLAN_DISTIL;
     TRY(plan_world_make(plan->settings, n_hosts, per_host, gpus, (int[SETTINGS_MAX_PEERS]){0}, &w));
     *point = (struct plan_point){.n_hosts = n_hosts, .n_ranks = w.n_ranks};
     memcpy(point->group_size, w.placement.group_size, sizeof point->group_size);
@@ -308,7 +312,8 @@ status_t plan_predict(struct plan *plan, const int *counts, int n_counts) {
     const int per_host = plan->world.n_ranks / plan->world.n_hosts;
     TRY(add_stages(plan));
     const bool even = per_host * plan->world.n_hosts == plan->world.n_ranks;
-    if (!settings_has_stage(plan->settings, STAGE_COTRAIN) && !settings_has_stage(plan->settings, STAGE_DISTIL))
+    if (!settings_has_stage(plan->settings, STAGE_COTRAIN) &&
+        !settings_has_stage(plan->settings, STAGE_DISTIL))
         return STATUS_OK;
     for (int i = 0; i < n_counts && plan->n_curve < PLAN_MAX_CURVE && even; i++)
         TRY(add_point(plan, counts[i], per_host));

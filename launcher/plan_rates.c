@@ -14,10 +14,11 @@
 /* ---- built in
  * ------------------------------------------------------------------------------------------------------ */
 
-/* None of these was measured by this program. Goals and floors for one H100 at 384 px, bf16, batch 32: 320 and
- * 450 images/s of ConvNeXt-XL and Swin-L in training are the goal, 525 and 819 what its arithmetic (800 TFLOP/s)
- * and memory (3.0 TB/s) allow; as FLOP/s of the networks, so that other sizes follow. MobileNet-V2: 8,000 and
- * 16,000 images/s at 224. Links: NVLink 4 at a third of its 450 GB/s, four 200 Gbit/s ports a node: assumed. */
+/* None of these was measured by this program. Goals and floors for one H100 at 384 px, bf16, batch 32: 320
+ * and 450 images/s of ConvNeXt-XL and Swin-L in training are the goal, 525 and 819 what its arithmetic (800
+ * TFLOP/s) and memory (3.0 TB/s) allow; as FLOP/s of the networks, so that other sizes follow. MobileNet-V2:
+ * 8,000 and 16,000 images/s at 224. Links: NVLink 4 at a third of its 450 GB/s, four 200 Gbit/s ports a node:
+ * assumed. */
 static const struct plan_rates builtin[] = {
     {.kind = "goal",
      .about = "goal for one H100 80 GB, bf16; not measured",
@@ -53,10 +54,11 @@ status_t rates_builtin(const char *name, struct plan_rates *out) {
         }
         nearest_offer(&nearest, builtin_names[i]);
     }
-    return FAIL(STATUS_USAGE,
-                "plan: no built-in rates of \"%s\"%s%s; there are h100 (a goal) and h100-floor (computed); other "
-                "devices: --rates FILE (plan --calibrate FILE measures this machine)",
-                name, nearest.best ? "; nearest: " : "", nearest.best ? nearest.best : "");
+    return FAIL(
+        STATUS_USAGE,
+        "plan: no built-in rates of \"%s\"%s%s; there are h100 (a goal) and h100-floor (computed); other "
+        "devices: --rates FILE (plan --calibrate FILE measures this machine)",
+        name, nearest.best ? "; nearest: " : "", nearest.best ? nearest.best : "");
 }
 
 /* ---- reading
@@ -91,11 +93,11 @@ static void set_field(struct reading *r, struct field *f, const struct config_no
         char *end;
         const double value = strtod(node->text, &end);
         if (end == node->text || *end != '\0' || !isfinite(value))
-            config_fault(&r->faults, r->origin, node->line, node->column, "%s: expected a number, got '%.80s'",
-                         f->name, node->text);
+            config_fault(&r->faults, r->origin, node->line, node->column,
+                         "%s: expected a number, got '%.80s'", f->name, node->text);
         else if (value < f->low || value > f->high)
-            config_fault(&r->faults, r->origin, node->line, node->column, "%s: %.80s is not between %g and %g",
-                         f->name, node->text, f->low, f->high);
+            config_fault(&r->faults, r->origin, node->line, node->column,
+                         "%s: %.80s is not between %g and %g", f->name, node->text, f->low, f->high);
         else
             *f->number = value;
     }
@@ -153,9 +155,10 @@ static void read_points(struct reading *r, const struct config_node *node, struc
     for (int i = 0; i < node->n_children; i++) {
         const struct config_node *item = &node->children[i];
         struct rate_point p = {0};
-        struct field fields[] = {{.name = "images", .number = &p.images, .low = 1, .high = 1e9},
-                                 {.name = "forward_s", .number = &p.forward_s, .low = 1e-9, .high = a_day_s},
-                                 {.name = "backward_s", .number = &p.backward_s, .low = 1e-9, .high = a_day_s}};
+        struct field fields[] = {
+            {.name = "images", .number = &p.images, .low = 1, .high = 1e9},
+            {.name = "forward_s", .number = &p.forward_s, .low = 1e-9, .high = a_day_s},
+            {.name = "backward_s", .number = &p.backward_s, .low = 1e-9, .high = a_day_s}};
         if (item->kind != CONFIG_SEQUENCE || item->n_children != 3) {
             config_fault(&r->faults, r->origin, item->line, item->column,
                          "points: expected [images, forward_s, backward_s]");
@@ -182,14 +185,16 @@ static void read_network(struct reading *r, const struct config_node *node, stru
     read_section(r, node, "networks", fields, ARRAY_LENGTH(fields), others);
     const struct config_node *points = child(node, "points");
     if (points) read_points(r, points, out);
-    if (!points == (images_per_s <= 0))
+    const bool rate = fields[ARRAY_LENGTH(fields) - 1].given;
+    if (!points == !rate)
         config_fault(&r->faults, r->origin, node->line, node->column,
                      "networks: %s wants either points or images_per_s (in training)", out->name);
     if (!points && images_per_s > 0) {
         const double parts = out->recompute ? 4 : 3;
         out->n_points = 1;
-        out->points[0] = (struct rate_point){
-            .images = 1, .forward_s = 1 / images_per_s / parts, .backward_s = (parts - 1) / images_per_s / parts};
+        out->points[0] = (struct rate_point){.images = 1,
+                                             .forward_s = 1 / images_per_s / parts,
+                                             .backward_s = (parts - 1) / images_per_s / parts};
     }
 }
 
@@ -222,7 +227,8 @@ static bool read_link(struct reading *r, const struct config_node *links, const 
 }
 
 static void read_all(struct reading *r, const struct config_node *root, struct plan_rates *out) {
-    static const char *const sections[] = {"networks", "links", NULL}, *const links_keys[] = {"intra", "inter", NULL};
+    static const char *const sections[] = {"networks", "links", NULL}, *const links_keys[] = {"intra",
+                                                                                              "inter", NULL};
     char format[32] = "";
     double version = 0;
     struct field fields[] = {
@@ -237,14 +243,14 @@ static void read_all(struct reading *r, const struct config_node *root, struct p
         {.name = "busy", .number = &out->busy, .low = 1, .high = 100},
         {.name = "head_flop_per_s", .number = &out->head_flop_per_s, .low = 1, .high = 1e18}};
     read_section(r, root, "rates", fields, ARRAY_LENGTH(fields), sections);
-    if (strcmp(format, "marrs-rates") != 0 || version != 1)
+    if (r->faults.n == 0 && (strcmp(format, "marrs-rates") != 0 || version != 1))
         config_fault(&r->faults, r->origin, root->line, root->column,
                      "this is no file of rates that this program reads (format: marrs-rates, version: 1); "
                      "marrs_dist plan --calibrate writes one");
     const struct config_node *networks = child(root, "networks"), *links = child(root, "links");
     if (networks)
         read_networks(r, networks, out);
-    else
+    else if (r->faults.n == 0)
         config_fault(&r->faults, r->origin, root->line, root->column, "rates: networks is missing");
     if (!links) return;
     read_section(r, links, "links", NULL, 0, links_keys);
@@ -288,7 +294,8 @@ status_t rates_read(const char *path, struct plan_rates *out) {
 
 static void write_link(const char *name, const struct link_rate *link, bool known, FILE *out) {
     if (known)
-        fprintf(out, "  %s: {latency_s: %.4g, bytes_per_s: %.4g}\n", name, link->latency_s, link->bytes_per_s);
+        fprintf(out, "  %s: {latency_s: %.4g, bytes_per_s: %.4g}\n", name, link->latency_s,
+                link->bytes_per_s);
 }
 
 static void write_network(const struct network_rate *n, FILE *out) {
@@ -303,16 +310,21 @@ static void write_network(const struct network_rate *n, FILE *out) {
 
 void rates_write(const struct plan_rates *r, FILE *out) {
     fprintf(out,
-            "# Times of one rank and of the links, for marrs_dist plan --rates. Made by marrs_dist plan --calibrate; "
-            "may be\n# edited (docs/running-at-scale.md).\nformat: marrs-rates\nversion: 1\nkind: %s\nabout: \"%s\"\n"
-            "device: %s\ncores: %.0f                        # of a node\nthreads: %.0f                      # a rank "
-            "computes with\nworkers: %.0f                      # that decode, a rank\nbusy: %.4f                   # "
+            "# Times of one rank and of the links, for marrs_dist plan --rates. Made by marrs_dist plan "
+            "--calibrate; "
+            "may be\n# edited (docs/running-at-scale.md).\nformat: marrs-rates\nversion: 1\nkind: %s\nabout: "
+            "\"%s\"\n"
+            "device: %s\ncores: %.0f                        # of a node\nthreads: %.0f                      "
+            "# a rank "
+            "computes with\nworkers: %.0f                      # that decode, a rank\nbusy: %.4f             "
+            "      # "
             "time of a step with all cores busy / alone\nhead_flop_per_s: %.4g\n",
             r->kind, r->about, r->device, r->cores, r->threads, r->workers, r->busy, r->head_flop_per_s);
     fputs("networks:\n", out);
     for (int i = 0; i < r->n_networks; i++) write_network(&r->networks[i], out);
     if (!r->intra_known && !r->inter_known) return;
-    fputs("links:                         # intra: a rank's within a node; inter: a node's to the others\n", out);
+    fputs("links:                         # intra: a rank's within a node; inter: a node's to the others\n",
+          out);
     write_link("intra", &r->intra, r->intra_known, out);
     write_link("inter", &r->inter, r->inter_known, out);
 }

@@ -34,18 +34,18 @@ struct link_rate {
 };
 
 struct plan_rates {
-    char kind[16];     /* "measured", "given", "goal", "floor" */
-    char about[160];   /* of what and when, one line */
-    char device[32];   /* "cpu" or the name of a GPU */
-    double cores;      /* of a node; GPUs: 0, a rank has one for itself */
-    double threads;    /* a rank computes with */
-    double workers;    /* decoding threads a rank */
-    double busy;       /* time of a step with all cores busy / alone, >= 1 */
+    char kind[16];   /* "measured", "given", "goal", "floor" */
+    char about[160]; /* of what and when, one line */
+    char device[32]; /* "cpu" or the name of a GPU */
+    double cores;    /* of a node; GPUs: 0, a rank has one for itself */
+    double threads;  /* a rank computes with */
+    double workers;  /* decoding threads a rank */
+    double busy;     /* time of a step with all cores busy / alone, >= 1 */
     double head_flop_per_s;
-    double memory_bytes_per_s;                     /* of the optimiser's sweep; 0: update_s says it */
-    double flop_per_s[3];                          /* by enum model_family; 0: only `networks` count */
-    struct link_rate intra, inter;                 /* between ranks of a node (a rank's); between nodes (a node's) */
-    bool intra_known, inter_known;                 /* false: assumed */
+    double memory_bytes_per_s;     /* of the optimiser's sweep; 0: update_s says it */
+    double flop_per_s[3];          /* by enum model_family; 0: only `networks` count */
+    struct link_rate intra, inter; /* between ranks of a node (a rank's); between nodes (a node's) */
+    bool intra_known, inter_known; /* false: assumed */
     int n_networks;
     struct network_rate networks[RATES_MAX_NETWORKS];
 };

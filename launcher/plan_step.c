@@ -6,7 +6,14 @@
 #include <math.h>
 #include <string.h>
 
-enum { N_STEPS = 14, N_SKIPPED = 6, N_SLOTS = 4, MAX_WALKERS = 64, REPORT_BYTES = 1600, SMALL_SUM_BYTES = 256 };
+enum {
+    N_STEPS = 14,
+    N_SKIPPED = 6,
+    N_SLOTS = 4,
+    MAX_WALKERS = 64,
+    REPORT_BYTES = 1600,
+    SMALL_SUM_BYTES = 256
+};
 
 enum op_kind { OP_WORK, OP_DATA, OP_SEND, OP_LABELS, OP_MEET, OP_ARRIVE, OP_LEAVE, OP_REPORT };
 enum wait_kind { WAIT_EXCHANGE, WAIT_REDUCE, WAIT_SYNC, WAIT_DATA, WAIT_REPORT, N_WAITS };
@@ -21,11 +28,11 @@ struct op {
 /* Ranks that must all have come before what they begin together is done, `wire_s` later. */
 struct meeting {
     int n_wanted, previous; /* previous: the bucket before it on the same links, -1: none */
-    double wire_s;
+    double wire_s, latency_s;
     struct {
         int64_t round;
         int n_arrived;
-        double last_s, done_s;
+        double sent_s, done_s; /* when the links are free again, and when the result is there */
     } slots[N_SLOTS];
 };
 
@@ -95,10 +102,11 @@ struct group_meetings {
     int sync, norms_forward, norms_backward, buckets, gather;
 };
 
-static int add_meeting(struct walk *k, int n_wanted, double wire_s, int previous) {
+static int add_meeting(struct walk *k, int n_wanted, double wire_s, double latency_s, int previous) {
     if (!memory_grow(&k->meetings, k->n_meetings, &k->meeting_capacity, sizeof *k->meetings)) return -1;
     struct meeting *m = &k->meetings[k->n_meetings];
-    *m = (struct meeting){.n_wanted = n_wanted, .wire_s = wire_s, .previous = previous};
+    *m = (struct meeting){
+        .n_wanted = n_wanted, .wire_s = wire_s, .latency_s = latency_s, .previous = previous};
     for (int i = 0; i < N_SLOTS; i++) m->slots[i].round = -1;
     return (int)k->n_meetings++;
 }
@@ -121,22 +129,23 @@ static struct link_cost bucket_cost(const struct walk *k, int g, double n_bytes)
 }
 
 static double norms_s(const struct walk *k, int g) {
-    return k->groups[g].n_norms *
-           links_all_reduce(&k->machine->links, &k->shapes[g], SMALL_SUM_BYTES).wire_s;
+    return k->groups[g].n_norms * links_all_reduce(&k->machine->links, &k->shapes[g], SMALL_SUM_BYTES).wire_s;
 }
 
 static status_t make_meetings(struct walk *k, int g, struct group_meetings *out) {
     const struct step_group *group = &k->groups[g];
     const int n = k->reduced ? 1 : group->n_ranks;
     const struct link_cost gather = links_all_gather(&k->machine->links, &k->shapes[g], group->n_param_bytes);
-    *out = (struct group_meetings){.sync = add_meeting(k, n, sync_cost(k, g).wire_s, -1),
-                                   .norms_forward = add_meeting(k, n, norms_s(k, g), -1),
-                                   .norms_backward = add_meeting(k, n, norms_s(k, g), -1),
-                                   .gather = add_meeting(k, n, gather.wire_s, -1),
-                                   .buckets = (int)k->n_meetings};
+    out->sync = add_meeting(k, n, sync_cost(k, g).wire_s, 0, -1);
+    out->norms_forward = add_meeting(k, n, norms_s(k, g), 0, -1);
+    out->norms_backward = add_meeting(k, n, norms_s(k, g), 0, -1);
+    out->gather = add_meeting(k, n, gather.wire_s, 0, -1);
+    out->buckets = (int)k->n_meetings;
     int previous = -1;
-    for (int b = 0; b < group->n_buckets; b++)
-        previous = add_meeting(k, n, bucket_cost(k, g, group->bucket_bytes[b]).wire_s, previous);
+    for (int b = 0; b < group->n_buckets; b++) {
+        const struct link_cost c = bucket_cost(k, g, group->bucket_bytes[b]);
+        previous = add_meeting(k, n, c.wire_s, c.latency_s, previous);
+    }
     CHECK(out->gather >= 0 && (group->n_buckets == 0 || previous >= 0), STATUS_NO_MEMORY,
           "out of memory for the plan of a step");
     return STATUS_OK;
@@ -167,7 +176,8 @@ static bool add_backward(struct walk *k, struct walker *w, const struct member *
         done = g->bucket_done[b];
     }
     if (g->n_norms > 0 && !alone)
-        ok = ok && add(w, (struct op){.kind = OP_MEET, .wait = WAIT_SYNC, .meeting = m->meetings.norms_backward});
+        ok = ok &&
+             add(w, (struct op){.kind = OP_MEET, .wait = WAIT_SYNC, .meeting = m->meetings.norms_backward});
     return ok && add_work(w, rest_s * (1 - done));
 }
 
@@ -175,7 +185,7 @@ static bool add_micro(struct walk *k, struct walker *w, const struct member *mem
     bool ok = add(w, (struct op){.kind = OP_DATA, .wait = WAIT_DATA}), exchanges = false;
     for (int i = 0; i < n; i++) {
         const struct member *m = &members[i];
-        exchanges |= k->groups[m->group].n_own > 0;
+        exchanges |= k->groups[m->group].exchanges && k->groups[m->group].n_own > 0;
         ok = ok && add_work(w, m->own + m->rest > 0 ? m->forward_s * m->own / (m->own + m->rest) : 0);
     }
     exchanges = exchanges && k->n_groups > 1;
@@ -184,8 +194,9 @@ static bool add_micro(struct walk *k, struct walker *w, const struct member *mem
         const struct member *m = &members[i];
         ok = ok && add_work(w, m->own + m->rest > 0 ? m->forward_s * m->rest / (m->own + m->rest) : 0);
         if (k->groups[m->group].n_norms > 0 && k->groups[m->group].n_ranks > 1)
-            ok = ok &&
-                 add(w, (struct op){.kind = OP_MEET, .wait = WAIT_SYNC, .meeting = m->meetings.norms_forward});
+            ok =
+                ok &&
+                add(w, (struct op){.kind = OP_MEET, .wait = WAIT_SYNC, .meeting = m->meetings.norms_forward});
     }
     if (exchanges) ok = ok && add(w, (struct op){.kind = OP_LABELS, .wait = WAIT_EXCHANGE});
     for (int i = 0; i < n; i++) {
@@ -202,7 +213,8 @@ static bool add_micro(struct walk *k, struct walker *w, const struct member *mem
 static status_t make_ops(struct walk *k, struct walker *w, const struct member *members, int n, int report) {
     const int n_micro = k->groups[0].n_micro;
     bool ok = true;
-    for (int micro = 0; micro < n_micro; micro++) ok = ok && add_micro(k, w, members, n, micro == n_micro - 1);
+    for (int micro = 0; micro < n_micro; micro++)
+        ok = ok && add_micro(k, w, members, n, micro == n_micro - 1);
     for (int i = 0; i < n; i++) {
         const struct member *m = &members[i];
         const struct step_group *g = &k->groups[m->group];
@@ -212,8 +224,10 @@ static status_t make_ops(struct walk *k, struct walker *w, const struct member *
                                           .meeting = m->meetings.buckets + g->n_buckets - 1});
         ok = ok && add_work(w, g->update_s);
         if (g->n_ranks > 1 && g->sharded)
-            ok = ok && add(w, (struct op){.kind = OP_MEET, .wait = WAIT_REDUCE, .meeting = m->meetings.gather}) &&
-                 add_work(w, links_all_gather(&k->machine->links, &k->shapes[m->group], g->n_param_bytes).own_s);
+            ok = ok &&
+                 add(w, (struct op){.kind = OP_MEET, .wait = WAIT_REDUCE, .meeting = m->meetings.gather}) &&
+                 add_work(w,
+                          links_all_gather(&k->machine->links, &k->shapes[m->group], g->n_param_bytes).own_s);
     }
     ok = ok && add(w, (struct op){.kind = OP_REPORT, .wait = WAIT_REPORT, .meeting = report});
     CHECK(ok, STATUS_NO_MEMORY, "out of memory for the plan of a step");
@@ -299,7 +313,7 @@ static status_t set_up(struct walk *k) {
         TRY(make_meetings(k, g, &meetings[g]));
     }
     const double report_s = links_all_reduce(&m->links, &k->world, REPORT_BYTES).wire_s;
-    const int report = add_meeting(k, k->n_walkers, report_s, -1);
+    const int report = add_meeting(k, k->n_walkers, report_s, 0, -1);
     CHECK(report >= 0, STATUS_NO_MEMORY, "out of memory for the plan of a step");
     for (int r = 0; r < k->n_walkers; r++) TRY(make_walker(k, r, meetings, report));
     for (int r = 0; r < k->n_walkers; r++) TRY(find_sources(k, r));
@@ -316,10 +330,10 @@ static void arrive(struct walk *k, int meeting, int64_t round) {
         m->slots[i].round = round;
         m->slots[i].n_arrived = 0;
     }
-    m->slots[i].last_s = k->now_s;
     if (++m->slots[i].n_arrived < m->n_wanted) return;
     double begin_s = k->now_s;
-    if (m->previous >= 0) begin_s = fmax(begin_s, k->meetings[m->previous].slots[i].done_s);
+    if (m->previous >= 0) begin_s = fmax(begin_s, k->meetings[m->previous].slots[i].sent_s);
+    m->slots[i].sent_s = begin_s + m->wire_s - m->latency_s;
     m->slots[i].done_s = begin_s + m->wire_s;
 }
 
@@ -466,7 +480,8 @@ static void sum_up(const struct walk *k, struct step_result *out) {
             for (int i = 0; i < N_WAITS; i++) waits[i] += w->waits[s][i] / n, all += w->waits[s][i] / n;
         for (int g = 0; g < k->n_groups; g++) {
             bool serves = g == w->group;
-            for (int i = 0; i < k->groups[g].n_ranks && !k->reduced; i++) serves |= k->groups[g].ranks[i] == r;
+            for (int i = 0; i < k->groups[g].n_ranks && !k->reduced; i++)
+                serves |= k->groups[g].ranks[i] == r;
             if (!serves) continue;
             struct step_waits *o = &out->groups[g];
             n_of[g]++;
@@ -477,7 +492,8 @@ static void sum_up(const struct walk *k, struct step_result *out) {
     }
     for (int g = 0; g < k->n_groups; g++) {
         struct step_waits *o = &out->groups[g];
-        double *const all[] = {&o->compute_s, &o->exchange_s, &o->reduce_s, &o->sync_s, &o->data_s, &o->report_s};
+        double *const all[] = {&o->compute_s, &o->exchange_s, &o->reduce_s,
+                               &o->sync_s,    &o->data_s,     &o->report_s};
         for (size_t i = 0; i < ARRAY_LENGTH(all) && n_of[g] > 0; i++) *all[i] /= n_of[g];
         out->images += (k->groups[g].n_own + k->groups[g].n_rest) * k->groups[g].n_micro;
     }
@@ -497,7 +513,7 @@ static void count_bytes(const struct walk *k, struct step_result *out) {
         c.intra_bytes += 2 * group->n_norms * one.intra_bytes;
         c.inter_bytes += 2 * group->n_norms * one.inter_bytes;
         out->intra_bytes[g] = c.intra_bytes, out->inter_bytes[g] = c.inter_bytes;
-        if (k->machine->n_ranks > 1) /* 8 bytes an image to every other group */
+        if (k->machine->n_ranks > 1 && group->exchanges) /* 8 bytes an image to every other group */
             out->exchange_bytes += 8 * group->n_own * (k->n_groups - 1) * group->n_micro;
     }
 }

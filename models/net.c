@@ -247,7 +247,8 @@ done:
     return status;
 }
 
-/* Backward walks the nodes from the last to the first; the gradients of a node's parameters are final with it. */
+/* Backward walks the nodes from the last to the first; the gradients of a node's parameters are final with
+ * it. */
 static void describe_parameters(const struct graph *g, const struct param_table *table,
                                 struct model_parameter *out) {
     const double total = (double)(graph_macs(g) > 0 ? graph_macs(g) : 1);
