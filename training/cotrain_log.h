@@ -14,7 +14,7 @@ struct peer_report {
     struct cotrain_figures figures;
     double gradient_norm, lr;                                   /* of the group's rank 0 */
     double exchange_wait_s, reduce_wait_s, data_wait_s, step_s; /* summed over the group's ranks */
-    double waited_s; /* the same of all waits for other ranks */
+    double waited_s;                                            /* the same of all waits for other ranks */
     double exchange_bytes, reduce_bytes;
     double skipped; /* of the group's rank 0 */
 };
