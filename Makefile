@@ -35,8 +35,9 @@ endif
 endif
 
 # ---- flags -------------------------------------------------------------------------------------------------
-PACKAGES := hdf5 yaml-0.1 jansson libjpeg libpng hwloc libxxhash lapacke openblas
-OPTIONAL := libwebp
+PACKAGES := hdf5 yaml-0.1 jansson libjpeg libpng hwloc libxxhash openblas
+# Debian's LAPACKE is a library of its own, elsewhere OpenBLAS holds it.
+OPTIONAL := lapacke libwebp
 FOUND := $(strip $(foreach p,$(OPTIONAL),$(shell pkg-config --exists $(p) 2>/dev/null && echo $(p))))
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wno-unknown-warning-option -Wno-unknown-pragmas -Wno-format-truncation
 OPT := $(if $(DEBUG),-O0 -g3,-O3 -g)

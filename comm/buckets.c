@@ -37,29 +37,36 @@ static status_t check_segment(const struct buckets *b, const struct bucket_segme
 
 /* Fill the buckets one after the other; a bucket is closed before the segment that would make it too large.
  */
-static status_t build(struct buckets *b, const struct bucket_segment *segments, int64_t bucket_elem) {
-    struct bucket *current = NULL;
-    for (int i = 0; i < b->n_segments; i++) {
+int buckets_cut(const struct bucket_segment *segments, int n_segments, size_t bucket_bytes, int *bucket_of,
+                struct interval *ranges) {
+    const int64_t bucket_elem = (int64_t)(bucket_bytes / sizeof(float));
+    int n = 0;
+    for (int i = 0; i < n_segments; i++) {
         const struct bucket_segment *s = &segments[i];
-        TRY(check_segment(b, s, i));
-        struct interval range = {.begin = s->offset, .end = s->offset + s->n_elem};
-        if (current) {
-            const struct interval had = current->range;
-            const struct interval both = {.begin = had.begin < range.begin ? had.begin : range.begin,
-                                          .end = had.end > range.end ? had.end : range.end};
-            if (interval_length(both) <= bucket_elem)
-                current->range = both;
-            else
-                current = NULL;
-        }
-        if (!current) {
-            current = &b->items[b->n_buckets++];
-            current->range = range;
-        }
-        current->n_segments++;
-        b->bucket_of[i] = b->n_buckets - 1;
+        const struct interval range = {.begin = s->offset, .end = s->offset + s->n_elem};
+        const struct interval had = n > 0 ? ranges[n - 1] : range;
+        const struct interval both = {.begin = had.begin < range.begin ? had.begin : range.begin,
+                                      .end = had.end > range.end ? had.end : range.end};
+        if (n > 0 && interval_length(both) <= bucket_elem)
+            ranges[n - 1] = both;
+        else
+            ranges[n++] = range;
+        bucket_of[i] = n - 1;
     }
-    return STATUS_OK;
+    return n;
+}
+
+static status_t build(struct buckets *b, const struct bucket_segment *segments, size_t bucket_bytes) {
+    struct interval *ranges = memory_zeroed((size_t)b->n_segments, sizeof *ranges);
+    CHECK(ranges, STATUS_NO_MEMORY, "no memory for %d gradient segments", b->n_segments);
+    status_t status = STATUS_OK;
+    for (int i = 0; i < b->n_segments; i++) TRY_TO(done, check_segment(b, &segments[i], i));
+    b->n_buckets = buckets_cut(segments, b->n_segments, bucket_bytes, b->bucket_of, ranges);
+    for (int i = 0; i < b->n_buckets; i++) b->items[i].range = ranges[i];
+    for (int i = 0; i < b->n_segments; i++) b->items[b->bucket_of[i]].n_segments++;
+done:
+    free(ranges);
+    return status;
 }
 
 static int compare_ranges(const void *a, const void *b) {
@@ -128,7 +135,7 @@ status_t buckets_new(struct comm *group, float *gradients, int64_t n_elem,
     b->offsets = memory_zeroed((size_t)comm_size(group) + 1, sizeof *b->offsets);
     CHECK_TO(fail, b->bucket_of && b->final && b->items && b->offsets, STATUS_NO_MEMORY,
              "no memory for %d gradient segments", n_segments);
-    TRY_TO(fail, build(b, segments, (int64_t)(bucket_bytes / sizeof *gradients)));
+    TRY_TO(fail, build(b, segments, bucket_bytes));
     TRY_TO(fail, check_disjoint(b));
     TRY_TO(fail, assign_owners(b));
     *out = b;

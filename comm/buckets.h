@@ -31,6 +31,12 @@ struct buckets_stats {
     int n_buckets;
 };
 
+/* How segments are put together: bucket_of[n_segments] = the bucket of each, ranges[<= n_segments] = what
+ * each bucket covers. Returns the number of buckets. For buckets_new() and for planning; no communicator
+ * needed. */
+int buckets_cut(const struct bucket_segment *segments, int n_segments, size_t bucket_bytes, int *bucket_of,
+                struct interval *ranges);
+
 /* Not collective; all ranks pass the same segments, in the order in which backward makes them final (that is
  * the last layer first). Segments do not overlap; neighbours in that order lie next to each other in the
  * buffer (gaps from alignment are allowed inside a bucket and are summed along with it: keep them 0). A

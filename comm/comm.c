@@ -132,7 +132,9 @@ status_t comm_wait(struct comm_request **handle) {
     struct comm_family *family = request->comm->family;
     *handle = NULL;
     family->waiting = request;
+    const double begin_s = clock_now_s();
     const status_t status = wait_loop(request);
+    family->waited_s += clock_now_s() - begin_s;
     family->waiting = NULL;
     forget_active(request);
     if (status == STATUS_OK)
@@ -140,6 +142,10 @@ status_t comm_wait(struct comm_request **handle) {
     else
         request_abandon(request);
     return status;
+}
+
+double comm_waited_s(const struct comm *comm) {
+    return comm->family->waited_s;
 }
 
 status_t comm_wait_device(struct comm_request **handle) {

@@ -125,6 +125,11 @@ void comm_free(struct comm **comm);
 status_t comm_wait(struct comm_request **request);
 status_t comm_wait_device(struct comm_request **request);
 
+/* Seconds that this rank has spent in waits of the whole family since the start, on the host's side: what is
+ * added from one moment to another is the part of that time in which it did nothing itself. Not collective.
+ */
+double comm_waited_s(const struct comm *comm);
+
 /* Is it done? Then *done = true and *request is consumed. Never waits. */
 status_t comm_test(struct comm_request **request, bool *done);
 

@@ -68,6 +68,7 @@ struct comm_family {
     struct comm_request *active; /* under way and with phases to come: list by `next` */
     double last_poke_s;
     const struct comm_request *waiting; /* what this rank waits for just now, or NULL */
+    double waited_s;                    /* in all waits so far */
     struct comm_request *spare;         /* finished requests, to be used again */
     struct comm_request *abandoned;     /* of failed waits: MPI may still write through them */
     MPI_Op bf16_ops[3];                 /* by enum comm_op */

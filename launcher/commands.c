@@ -31,6 +31,18 @@ static const struct command_option plan_options[] = {
     {"--nodes", "N", "hosts that are only imagined; with one of the next two", NULL},
     {"--gpus-per-node", "M", "GPUs of each, one rank a GPU", NULL},
     {"--ranks-per-node", "M", "ranks of each, without GPUs", NULL},
+    {"--rates", "FILE", "times from measured or written rates", NULL},
+    {"--device", "h100|h100-floor", "times from built-in rates: a goal, or the least the hardware allows; none was measured", NULL},
+    {"--html", "FILE", "the plan as one page", NULL},
+    {"--hosts", "1,2,4", "numbers of hosts in the scaling table", NULL},
+    {"--cores", "N", "cores of a node, instead of the rates'", NULL},
+    {"--intra", "US,GB", "latency in us and GB/s between ranks of a node, instead of the rates'", NULL},
+    {"--inter", "US,GB", "the same of a node's link to the others", NULL},
+    {"--images", "S,L,U,V", "images of the source, labelled, unlabelled and validation lists, where these are not there", NULL},
+    {"--classes", "K", "goes with it", NULL},
+    {"--calibrate", "FILE", "measure this machine with the configuration's own steps, and the links between the started ranks", NULL},
+    {"--links", NULL, "measure only the links, and put them into the FILE of --calibrate", NULL},
+    {"--seconds", "T", "of each measurement (default: 0.7)", NULL},
     {0},
 };
 static const struct command_option doctor_options[] = {
@@ -170,14 +182,19 @@ const struct command commands[] = {
      .notes = "Writes RUN/report.html: curves, accuracies, confusion, sample images; one file that needs "
               "nothing else.\n"},
     {.name = "plan",
-     .usage = "plan [CONFIG] [key=value ...] [--nodes N --gpus-per-node M | --nodes N --ranks-per-node M]",
-     .help = "show which ranks serve which peer",
+     .usage = "plan [CONFIG] [key=value ...] [--nodes N --gpus-per-node M | --nodes N --ranks-per-node M]\n"
+              "                [--rates FILE | --device NAME] [--html FILE]\n"
+              "plan [CONFIG] [key=value ...] --calibrate FILE [--links]",
+     .help = "placement, memory, time of a step, scaling and cost of a run, before there is a machine",
      .operands = "CONFIG KEY",
      .needs_mpi = COMMAND_MPI_WHEN_LAUNCHED,
      .run = cmd_plan,
      .options = plan_options,
-     .notes = "Under mpirun: the placement on the ranks that were started. With --nodes: on hosts that are "
-              "only imagined.\n"},
+     .notes =
+         "Under mpirun: the placement on the ranks that were started. With --nodes: on hosts that are "
+         "only imagined.\n"
+         "Times need rates: measured by --calibrate (nothing else should run meanwhile), written by hand, "
+         "or built in.\n"},
     {.name = "doctor",
      .usage = "doctor [--data DIR] [--settings]",
      .help = "is this place fit to train in? Findings with remedies; also under mpirun and srun",

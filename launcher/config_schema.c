@@ -243,6 +243,7 @@ const struct config_key config_keys[] = {
     WORD("log.level", AT(log.level), "error|warning|info|debug", "info", "least urgent records shown"),
     {.path = "log.every_s", .type = CONFIG_NUMBER, .offset = AT(log.every_s), .max = 1e6, .has_auto = true, .fallback = "auto", .help = "seconds between two progress lines; auto: 1 on a terminal, 60 otherwise"},
     INTEGER("log.metrics_every", AT(log.metrics_every), 1, BIG, "1", "steps between two lines of metrics.jsonl"),
+    INTEGER("log.ranks_every", AT(log.ranks_every), 0, BIG, "20", "of how many of these lines one has the times of every rank and names the slowest; 0: none"),
     BOOL("log.tensorboard", AT(log.tensorboard), "true", "TensorBoard event files beside metrics.jsonl: tensorboard --logdir RUN"),
     STRING("log.prometheus", AT(log.prometheus), "", "text file (DIR/NAME.prom) for the textfile collector of Prometheus' node_exporter; none: not written"),
     BOOL("log.report", AT(log.report), "true", "write report.html at the end"),

@@ -14,7 +14,7 @@ NEED_BUILD := \
   hwloc:pkg:hwloc:libhwloc-dev \
   xxHash:pkg:libxxhash:libxxhash-dev \
   OpenBLAS:pkg:openblas:libopenblas-dev \
-  LAPACKE:pkg:lapacke:liblapacke-dev \
+  LAPACKE:header:lapacke.h:liblapacke-dev \
   oneDNN:header:dnnl.h:libdnnl-dev \
   Random123:header:Random123/philox.h:librandom123-dev
 ifneq ($(findstring clang,$(CC)),)

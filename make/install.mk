@@ -37,8 +37,8 @@ install: all manual ## program, configurations, data of the default run, manual,
 	install -m 644 configs/sweeps/*.yaml '$(DESTDIR)$(SHARE)/configs/sweeps/'
 	install -m 644 data/digits/*.h5 data/digits/*.txt data/digits/fonts.tsv data/digits/README.md '$(DESTDIR)$(SHARE)/data/digits/'
 	install -m 755 slurm/submit slurm/*.sbatch '$(DESTDIR)$(SHARE)/slurm/'
-	sed -i -e 's|PROGRAM:-build/marrs_dist|PROGRAM:-marrs_dist|' -e 's|that holds build/ and configs/|that the configuration'"'"'s paths start from|' '$(DESTDIR)$(SHARE)'/slurm/*.sbatch
-	install -m 644 slurm/README.md '$(DESTDIR)$(SHARE)/slurm/'
+	sed -i -e 's|build/marrs_dist|marrs_dist|g' -e 's|that holds build/ and configs/|that the configuration'"'"'s paths start from|' '$(DESTDIR)$(SHARE)'/slurm/*.sbatch
+	sed 's|build/marrs_dist|marrs_dist|g; s|holds `build/` and|holds|' slurm/README.md >'$(DESTDIR)$(SHARE)/slurm/README.md'
 	$(Q)for page in $(MAN)/*; do install -D -m 644 $$page '$(DESTDIR)$(MANDIR)'/man$${page##*.}/$${page##*/} || exit; done
 	install -d '$(DESTDIR)$(dir $(BASH_COMPLETION))' '$(DESTDIR)$(dir $(ZSH_COMPLETION))' '$(DESTDIR)$(MODULEDIR)/marrs_dist'
 	$(PROGRAM) completion bash >'$(DESTDIR)$(BASH_COMPLETION)'

@@ -1,7 +1,7 @@
 # make format, make lint, make fuzz.
 
 C_FILES := $(wildcard $(addsuffix /*.[ch],$(FOLDERS) models/ops/ref tests/*))
-SHELL_FILES := $(wildcard .ci/run make/*.sh tests/*.sh tests/*/*.sh slurm/*.sh slurm/*.sbatch slurm/submit)
+SHELL_FILES := $(wildcard .ci/run make/*.sh packaging/*.sh tests/*.sh tests/*/*.sh slurm/*.sh slurm/*.sbatch slurm/submit)
 # clang-tidy has its own runs of the preprocessor, so one stamp a file: only what changed is looked at again.
 # Not the tests: the analyser does not know that a failed assertion does not return.
 TIDY_FILES := $(SOURCES) $(wildcard models/ops/ref/*.c)

@@ -3,6 +3,7 @@
 
 #include "common/memory.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* A net's parameter table from one graph of batch 1; also what the graph tells of the whole. */
@@ -242,6 +243,51 @@ status_t model_cost(const struct model_spec *spec, int32_t batch, int32_t height
     *out = cost;
 
 done:
+    param_table_free(&table);
+    return status;
+}
+
+/* Backward walks the nodes from the last to the first; the gradients of a node's parameters are final with
+ * it. */
+static void describe_parameters(const struct graph *g, const struct param_table *table,
+                                struct model_parameter *out) {
+    const double total = (double)(graph_macs(g) > 0 ? graph_macs(g) : 1);
+    for (int32_t i = 0; i < table->n; i++) {
+        const struct net_param *p = &table->items[i];
+        out[i] = (struct model_parameter){.offset = p->offset,
+                                          .n_elem = p->n_elem,
+                                          .layer = p->layer,
+                                          .is_buffer = p->is_buffer,
+                                          .is_head = p->is_head,
+                                          .backward_done = 1};
+        snprintf(out[i].name, sizeof out[i].name, "%s", p->name);
+    }
+    double done = 0;
+    for (int32_t i = g->n_nodes - 1; i >= 0; i--) {
+        const struct node *node = &g->nodes[i];
+        done += (double)node->macs;
+        for (int k = 0; k < NODE_MAX_PARAMS; k++)
+            if (node->params[k] != NONE) out[node->params[k]].backward_done = done / total;
+    }
+}
+
+status_t model_parameters(const struct model_spec *spec, int32_t height, int32_t width,
+                          struct model_parameter **out, int32_t *n_out) {
+    struct param_table table = {0};
+    struct graph g;
+    TRY(model_spec_check(spec));
+    status_t status = graph_build(&g, spec, &table, 1, height, width, DTYPE_F32, 0, false);
+    if (status != STATUS_OK) {
+        param_table_free(&table);
+        return status;
+    }
+    struct model_parameter *items = memory_zeroed((size_t)table.n, sizeof *items);
+    CHECK_TO(done, items, STATUS_NO_MEMORY, "out of memory for %d parameters", table.n);
+    describe_parameters(&g, &table, items);
+    *out = items;
+    *n_out = table.n;
+done:
+    graph_free(&g);
     param_table_free(&table);
     return status;
 }

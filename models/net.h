@@ -94,6 +94,20 @@ struct model_cost {
 status_t model_cost(const struct model_spec *spec, int32_t batch, int32_t height, int32_t width,
                     enum dtype precision, struct model_cost *out);
 
+/* A parameter as a planner of gradient traffic wants it. */
+struct model_parameter {
+    char name[96];
+    int64_t offset, n_elem; /* of the flat buffer of its kind */
+    int32_t layer;
+    bool is_buffer, is_head;
+    double backward_done; /* share of backward's multiplications that are done when its gradient is final */
+};
+
+/* The parameters and buffers of a network in forward order, without memory or a backend. *out [*n_out] is
+ * owned by the caller (free()). */
+status_t model_parameters(const struct model_spec *spec, int32_t height, int32_t width,
+                          struct model_parameter **out, int32_t *n_out);
+
 /* ---- passes ---- */
 
 enum pass_mode { PASS_INFER, PASS_TRAIN };

@@ -10,6 +10,7 @@
 #include "training/checkpoint.h"
 #include "training/cotrain_log.h"
 #include "training/predict.h"
+#include "training/rank_times.h"
 #include "training/schedule.h"
 #include "training/teachers.h"
 
@@ -43,6 +44,7 @@ struct cotrain {
     struct progress progress;
     struct report_context context;
     struct step_report report, reduced; /* this rank's; under way or done */
+    struct rank_times *times;
     struct comm_request *pending;
     int64_t pending_step; /* -1: none */
     double pending_tau;   /* its threshold: the next step's may be another */
@@ -179,7 +181,7 @@ static status_t end_exchange(struct cotrain *c, double *wait_s, int64_t *n_bytes
 }
 
 struct step_times {
-    double data_s, exchange_s, start_s;
+    double data_s, exchange_s, start_s, waited_s; /* waited_s: in all waits before the step */
     int64_t exchange_bytes;
 };
 
@@ -244,6 +246,7 @@ static status_t update(struct cotrain *c, struct member *member, int64_t step,
 static status_t finish_report(struct cotrain *c) {
     if (c->pending_step < 0) return STATUS_OK;
     TRY(comm_wait(&c->pending));
+    TRY(rank_times_end(c->times));
     char text[512];
     const int64_t step = c->pending_step;
     const bool last = step + 1 == c->n_steps;
@@ -259,8 +262,20 @@ static status_t finish_report(struct cotrain *c) {
     return STATUS_OK;
 }
 
-static status_t begin_report(struct cotrain *c, int64_t step, double step_s) {
-    for (int32_t m = 0; m < c->n_members; m++) c->report.peers[c->members[m].index].step_s = step_s;
+static status_t begin_report(struct cotrain *c, int64_t step, const struct step_times *times) {
+    const struct rank_step own = {.n_steps = 1,
+                                  .step_s = clock_now_s() - times->start_s,
+                                  .data_s = times->data_s,
+                                  .exchange_s = times->exchange_s,
+                                  .waited_s = comm_waited_s(c->run->world) - times->waited_s};
+    for (int32_t m = 0; m < c->n_members; m++) {
+        struct peer_report *r = &c->report.peers[c->members[m].index];
+        r->step_s = own.step_s;
+        r->waited_s = own.waited_s;
+    }
+    rank_times_add(c->times, &own);
+    const bool last = step + 1 == (c->warmup ? c->settings->warmup.steps : c->n_steps);
+    if (rank_times_due(c->times, step + 1, last)) TRY(rank_times_begin(c->times));
     c->report.stop = c->run->stop && *c->run->stop;
     c->reduced = c->report;
     c->pending_step = step;
@@ -272,12 +287,12 @@ static status_t begin_report(struct cotrain *c, int64_t step, double step_s) {
 }
 
 static status_t one_step(struct cotrain *c, int64_t step) {
-    struct step_times times = {.start_s = clock_now_s()};
+    struct step_times times = {.start_s = clock_now_s(), .waited_s = comm_waited_s(c->run->world)};
     comm_set_step(c->run->world, c->warmup ? "warm-up" : "cotrain", step);
     for (int64_t micro = 0; micro < c->settings->accumulate; micro++) TRY(micro_step(c, step, micro, &times));
     for (int32_t m = 0; m < c->n_members; m++) TRY(update(c, &c->members[m], step, &times));
     TRY(finish_report(c));
-    return begin_report(c, step, clock_now_s() - times.start_s);
+    return begin_report(c, step, &times);
 }
 
 /* ---- evaluation and selection
@@ -450,7 +465,8 @@ static status_t open_phase(struct cotrain *c, bool warmup, int64_t first_step) {
     if (!warmup)
         TRY(exchange_plan_new(c->run->world, c->run->n_peers, c->run->members, s->batch.unlabelled,
                               &c->plan));
-    c->context = (struct report_context){.run = c->run, .loss = &c->members[0].step.loss, .warmup = warmup};
+    c->context = (struct report_context){
+        .run = c->run, .times = c->times, .loss = &c->members[0].step.loss, .warmup = warmup};
     const double weights[] = {s->weight.source, s->weight.labelled, s->weight.consistency,
                               s->weight.cotraining, s->weight.coral};
     for (int t = 0; t < LOSS_N_TERMS; t++) c->context.weight[t] = warmup ? 0 : weights[t];
@@ -568,7 +584,8 @@ status_t stage_cotrain(struct run *run) {
     c->settings = &run->settings->cotrain;
     c->n_steps = c->settings->warmup.steps + c->settings->steps;
     c->pending_step = -1;
-    status_t status = open_members(c);
+    status_t status = rank_times_new(run, true, &c->times);
+    if (status == STATUS_OK) status = open_members(c);
     if (status == STATUS_OK) status = run_phases(c);
     progress_clear(&c->progress);
     loader_close(c->loader);
@@ -577,6 +594,7 @@ status_t stage_cotrain(struct run *run) {
     if (status != STATUS_OK && status != STATUS_STOPPED && comm_size(run->world) > 1) return status;
     close_phase(c);
     close_members(c);
+    rank_times_free(c->times);
     free(c);
     return status;
 }

@@ -33,7 +33,8 @@ static void report_selection(const struct report_context *c, const char *name, c
 /* Mean over the peer's ranks of the part of a step that was no wait: groups differ where the split of ranks
  * is bad. */
 static double busy_ms(const struct peer_report *r, double n_ranks) {
-    return 1e3 * fmax(0, r->step_s - r->exchange_wait_s - r->reduce_wait_s - r->data_wait_s) / n_ranks;
+    const double waits_s = fmax(r->waited_s, r->exchange_wait_s + r->reduce_wait_s); /* a device's: the sum */
+    return 1e3 * fmax(0, r->step_s - waits_s - r->data_wait_s) / n_ranks;
 }
 
 status_t report_step(const struct report_context *c, int64_t step, const struct step_report *report,
@@ -74,12 +75,13 @@ status_t report_step(const struct report_context *c, int64_t step, const struct 
             used += (size_t)snprintf(text + used, capacity - used, "kept %.0f%%  agree %.0f%%  ", 100 * kept,
                                      100 * agreement);
     }
+    rank_times_put(c->times);
     metrics_number(run->metrics, "reduce_wait_ms", 1e3 * reduce_s);
     metrics_number(run->metrics, "data_wait_ms", 1e3 * data_s);
     metrics_number(run->metrics, "step_ms", 1e3 * step_s);
     metrics_number(run->metrics, "images_per_s", images_per_s);
     if (used < capacity)
-        snprintf(text + used, capacity - used, "%.0f images/s  exchange %.2f ms", images_per_s,
-                 1e3 * exchange_s);
+        snprintf(text + used, capacity - used, "%.0f images/s  exchange %.2f ms%s%s", images_per_s,
+                 1e3 * exchange_s, rank_times_text(c->times)[0] ? "  " : "", rank_times_text(c->times));
     return metrics_end(run->metrics);
 }

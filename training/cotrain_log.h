@@ -6,6 +6,7 @@
 #define TRAINING_COTRAIN_LOG_H
 
 #include "training/cotrain_step.h"
+#include "training/rank_times.h"
 #include "training/run.h"
 
 /* Of one peer, summed over its ranks. Doubles only: the struct is the message. */
@@ -13,6 +14,7 @@ struct peer_report {
     struct cotrain_figures figures;
     double gradient_norm, lr;                                   /* of the group's rank 0 */
     double exchange_wait_s, reduce_wait_s, data_wait_s, step_s; /* summed over the group's ranks */
+    double waited_s;                                            /* the same of all waits for other ranks */
     double exchange_bytes, reduce_bytes;
     double skipped; /* of the group's rank 0 */
 };
@@ -24,6 +26,7 @@ struct step_report {
 
 struct report_context {
     struct run *run;
+    struct rank_times *times;
     const struct cotrain_loss *loss; /* sizes of the global batch; any local peer's */
     bool warmup;
     double weight[LOSS_N_TERMS];

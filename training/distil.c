@@ -8,6 +8,7 @@
 #include "training/checkpoint.h"
 #include "training/distil_step.h"
 #include "training/predict.h"
+#include "training/rank_times.h"
 #include "training/schedule.h"
 #include "training/student.h"
 #include "training/teachers.h"
@@ -40,6 +41,7 @@ struct distil {
     uint8_t *kept;   /* (N_u local) host */
     float *soft;     /* (N_u local,K) host, with a temperature */
     int32_t *labels; /* (N_u local) host */
+    struct rank_times *times;
     bool stop;
 };
 
@@ -175,13 +177,15 @@ static status_t report_step(struct distil *d, int64_t step, const struct distil_
     metrics_number_in(run->metrics, "student", "gradient_norm", r->skipped > 0 ? NAN : r->gradient_norm);
     const double images_per_s = images * n_ranks / fmax(r->step_s, 1e-9);
     metrics_number(run->metrics, "kept_fraction", r->kept / fmax(n_u, 1));
+    rank_times_put(d->times);
     metrics_number(run->metrics, "reduce_wait_ms", 1e3 * r->reduce_wait_s / n_ranks);
     metrics_number(run->metrics, "data_wait_ms", 1e3 * r->data_wait_s / n_ranks);
     metrics_number(run->metrics, "images_per_s", images_per_s);
     TRY(metrics_end(run->metrics));
-    char text[160];
-    snprintf(text, sizeof text, "loss %.3f  kept %.0f%%  %.0f images/s", total, 100 * r->kept / fmax(n_u, 1),
-             images_per_s);
+    char text[320];
+    snprintf(text, sizeof text, "loss %.3f  kept %.0f%%  %.0f images/s%s%s", total,
+             100 * r->kept / fmax(n_u, 1), images_per_s, rank_times_text(d->times)[0] ? "  " : "",
+             rank_times_text(d->times));
     const bool last = step + 1 == d->settings->steps;
     if (progress_due(&d->progress, last))
         progress_show(&d->progress, "distillation", step + 1, d->settings->steps, text);
@@ -189,7 +193,7 @@ static status_t report_step(struct distil *d, int64_t step, const struct distil_
 }
 
 static status_t one_step(struct distil *d, int64_t step, struct distil_report *report) {
-    const double start_s = clock_now_s();
+    const double start_s = clock_now_s(), waited_s = comm_waited_s(d->run->world);
     struct loader_batch *batch;
     struct optimiser_outcome outcome;
     comm_set_step(d->run->world, "distil", step);
@@ -220,6 +224,10 @@ static status_t one_step(struct distil *d, int64_t step, struct distil_report *r
           (long long)outcome.n_skipped_in_a_row, (long long)step);
     report->reduce_wait_s = d->student.learner.stats.wait_s;
     report->step_s = clock_now_s() - start_s;
+    rank_times_add(d->times, &(struct rank_step){.n_steps = 1,
+                                                 .step_s = report->step_s,
+                                                 .data_s = report->data_wait_s,
+                                                 .waited_s = comm_waited_s(d->run->world) - waited_s});
     return STATUS_OK;
 }
 
@@ -285,8 +293,10 @@ static status_t run_steps(struct distil *d, int64_t first_step) {
     for (int64_t step = first_step; step < n_steps; step++) {
         struct distil_report report;
         TRY(one_step(d, step, &report));
+        if (rank_times_due(d->times, step + 1, step + 1 == n_steps)) TRY(rank_times_begin(d->times));
         TRY(comm_all_reduce(comm_host_side(d->run->world), &report, (int64_t)(sizeof report / sizeof(double)),
                             COMM_F64, COMM_SUM));
+        TRY(rank_times_end(d->times));
         if (d->run->writes) TRY(report_step(d, step, &report));
         if (validation_due(d, step)) TRY(validate(d, step));
         const bool stop = report.stop > 0;
@@ -354,6 +364,7 @@ status_t stage_distil(struct run *run) {
     d->best_step = -1;
     int64_t n_done = 0;
     status_t status;
+    TRY_TO(done, rank_times_new(run, false, &d->times));
     TRY_TO(done, open_all(d));
     TRY_TO(done, resume(d, &n_done));
     d->progress = progress_start(run->settings->log.every_s, n_done, run->writes);
@@ -370,6 +381,7 @@ done:
     distil_student_free(&d->student);
     net_free(d->net);
     teachers_close(&d->teachers);
+    rank_times_free(d->times);
     free(d->kept);
     free(d->soft);
     free(d->labels);

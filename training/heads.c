@@ -9,8 +9,9 @@
 #include "models/safetensors.h"
 #include "training/coral.h"
 #include "training/features.h"
-#include "training/head.h"
+#include "training/heads_log.h"
 #include "training/predict.h"
+#include "training/rank_times.h"
 #include "training/teachers.h"
 
 #include <math.h>
@@ -46,6 +47,7 @@ struct heads {
     struct exchange_plan *plan;
     struct progress progress;
     double exchange_wait_s;
+    struct rank_times *times;
 };
 
 /* ---- features
@@ -303,16 +305,7 @@ static status_t select_rows(struct heads *h, double tau) {
     return STATUS_OK;
 }
 
-/* What rank 0 writes of an outer iteration; doubles only: the struct is the message. */
-struct outer_report {
-    struct {
-        double losses[HEAD_N_TERMS], kept;
-    } peers[SETTINGS_MAX_PEERS];
-    double stop, exchange_wait_s;
-};
-
 static status_t report(struct heads *h, int64_t outer, double tau, double seconds, bool *stop) {
-    static const char *const terms[] = {"source", "labelled", "consistency", "cotraining"};
     struct run *run = h->run;
     struct outer_report r = {.stop = run->stop && *run->stop, .exchange_wait_s = h->exchange_wait_s};
     for (int32_t i = 0; i < h->n_members; i++) {
@@ -320,37 +313,19 @@ static status_t report(struct heads *h, int64_t outer, double tau, double second
         r.peers[m->index].kept = m->kept;
         if (comm_rank(m->peer->group) == 0) memcpy(r.peers[m->index].losses, m->losses, sizeof m->losses);
     }
+    const bool last = outer + 1 == h->settings->outer;
+    if (rank_times_due(h->times, outer + 1, last)) TRY(rank_times_begin(h->times));
     TRY(comm_all_reduce(comm_host_side(run->world), &r, (int64_t)(sizeof r / sizeof(double)), COMM_F64,
                         COMM_SUM));
+    TRY(rank_times_end(h->times));
     *stop = r.stop > 0;
     if (!run->writes) return STATUS_OK;
-    metrics_begin(run->metrics, "heads", outer);
-    char text[256];
-    size_t used = 0;
-    double kept_all = 0;
-    for (int32_t p = 0; p < run->n_peers; p++) {
-        const char *name = run->peers[p].settings->name;
-        double total = 0;
-        for (int t = 0; t < HEAD_N_TERMS; t++) {
-            total += r.peers[p].losses[t];
-            metrics_number_in(run->metrics, name, terms[t], r.peers[p].losses[t]);
-        }
-        const double kept = r.peers[p].kept / fmax(1, (double)run->data.unlabelled.n);
-        kept_all += kept / run->n_peers;
-        metrics_number_in(run->metrics, name, "loss", total);
-        metrics_number_in(run->metrics, name, "kept_fraction", kept);
-        if (used < sizeof text)
-            used += (size_t)snprintf(text + used, sizeof text - used, "%s %.3f kept %.0f%%  ", name, total,
-                                     100 * kept);
-    }
-    const double steps_per_s = (double)h->settings->inner / fmax(seconds, 1e-9);
-    metrics_number(run->metrics, "tau", tau);
-    metrics_number(run->metrics, "kept_fraction", kept_all);
-    metrics_number(run->metrics, "steps_per_s", steps_per_s);
-    metrics_number(run->metrics, "exchange_wait_ms", 1e3 * r.exchange_wait_s / comm_size(run->world));
-    TRY(metrics_end(run->metrics));
-    if (used < sizeof text) snprintf(text + used, sizeof text - used, "%.0f steps/s", steps_per_s);
-    const bool last = outer + 1 == h->settings->outer;
+    char text[320];
+    TRY(report_outer(&(struct outer_context){.run = run,
+                                             .times = h->times,
+                                             .tau = tau,
+                                             .steps_per_s = (double)h->settings->inner / fmax(seconds, 1e-9)},
+                     outer, &r, text, sizeof text));
     if (progress_due(&h->progress, last))
         progress_show(&h->progress, "heads", outer + 1, h->settings->outer, text);
     return STATUS_OK;
@@ -527,11 +502,17 @@ fail:
 static status_t run_outer(struct heads *h, int64_t first) {
     const struct heads_settings *s = h->settings;
     for (int64_t outer = first; outer < s->outer; outer++) {
-        const double start_s = clock_now_s(), tau = settings_tau(&s->tau, outer, s->outer);
+        const double start_s = clock_now_s(), waited_s = comm_waited_s(h->run->world);
+        const double tau = settings_tau(&s->tau, outer, s->outer);
         bool stop;
         h->exchange_wait_s = 0;
         TRY(outer_iteration(h, outer, tau));
-        TRY(report(h, outer, tau, clock_now_s() - start_s, &stop));
+        const double seconds = clock_now_s() - start_s;
+        rank_times_add(h->times, &(struct rank_step){.n_steps = s->inner,
+                                                     .step_s = seconds,
+                                                     .exchange_s = h->exchange_wait_s,
+                                                     .waited_s = comm_waited_s(h->run->world) - waited_s});
+        TRY(report(h, outer, tau, seconds, &stop));
         if (outer > 0 && s->evaluate_every > 0 && outer % s->evaluate_every == 0) TRY(validate(h, outer));
         TRY(save(h, outer + 1));
         if (stop) {
@@ -589,8 +570,10 @@ status_t stage_heads(struct run *run) {
     CHECK(h, STATUS_NO_MEMORY, "out of memory for the heads");
     h->run = run;
     h->settings = &run->settings->heads;
-    const status_t status = run_all(h);
+    status_t status = rank_times_new(run, true, &h->times);
+    if (status == STATUS_OK) status = run_all(h);
     progress_clear(&h->progress);
+    rank_times_free(h->times);
     exchange_plan_free(&h->plan);
     for (int32_t i = 0; i < h->n_members; i++) {
         struct member *m = &h->members[i];

@@ -121,17 +121,36 @@ void metrics_text(struct metrics *m, const char *name, const char *value) {
     if (m) m->failed |= json_object_set_new(m->record, name, json_string(value)) != 0;
 }
 
-void metrics_number_in(struct metrics *m, const char *group, const char *name, double value) {
-    if (!m) return;
+/* The object of that name in the record, made where missing; NULL when out of memory. */
+static json_t *object_of(struct metrics *m, const char *group) {
     json_t *object = json_object_get(m->record, group);
-    if (!object) {
-        object = json_object();
-        if (json_object_set_new(m->record, group, object) != 0) {
-            m->failed = true;
-            return;
-        }
+    if (object) return object;
+    object = json_object();
+    if (json_object_set_new(m->record, group, object) == 0) return object;
+    m->failed = true;
+    return NULL;
+}
+
+void metrics_number_in(struct metrics *m, const char *group, const char *name, double value) {
+    if (m) m->failed |= json_object_set_new(object_of(m, group), name, number(value)) != 0;
+}
+
+/* Takes `item` over. */
+static void append_to(struct metrics *m, const char *group, const char *name, json_t *item) {
+    json_t *object = object_of(m, group), *array = json_object_get(object, name);
+    if (!array) {
+        array = json_array();
+        if (json_object_set_new(object, name, array) != 0) array = NULL;
     }
-    m->failed |= json_object_set_new(object, name, number(value)) != 0;
+    m->failed |= json_array_append_new(array, item) != 0;
+}
+
+void metrics_number_of(struct metrics *m, const char *group, const char *name, double value) {
+    if (m) append_to(m, group, name, number(value));
+}
+
+void metrics_text_of(struct metrics *m, const char *group, const char *name, const char *value) {
+    if (m) append_to(m, group, name, json_string(value));
 }
 
 /* A new event file, with all that the run has so far. */

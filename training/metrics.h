@@ -39,6 +39,9 @@ void metrics_integer(struct metrics *metrics, const char *name, int64_t value);
 void metrics_text(struct metrics *metrics, const char *name, const char *value);
 /* The same with the name "group.name" split over an object: {"convnext": {"loss": 1.2}}. */
 void metrics_number_in(struct metrics *metrics, const char *group, const char *name, double value);
+/* Append to a list in such an object: {"ranks": {"data_ms": [0.1, 0.2]}}. */
+void metrics_number_of(struct metrics *metrics, const char *group, const char *name, double value);
+void metrics_text_of(struct metrics *metrics, const char *group, const char *name, const char *value);
 status_t metrics_end(struct metrics *metrics);
 
 /* The watcher's line on standard error: on a terminal rewritten in place once a second, in a file a plain

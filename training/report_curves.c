@@ -157,7 +157,9 @@ void report_put_curves(FILE *out, const struct report_data *d, const char *stage
     put_of_groups(out, f, groups, n_groups, "gradient_norm", norm);
     put_of_groups(out, f, groups, n_groups, "lr", chart_of(f, "Learning rate", ""));
     put_speed(out, f);
-    fputs("</div>\n</section>\n", out);
+    fputs("</div>\n", out);
+    report_put_ranks(out, report_data_ranks(d, stage));
+    fputs("</section>\n", out);
     free(f);
 }
 

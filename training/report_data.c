@@ -20,6 +20,7 @@ void report_data_free(struct report_data *d) {
         free(d->series[i].value);
     }
     free(d->series);
+    for (int i = 0; i < d->n_ranks_stages; i++) report_ranks_free(&d->ranks[i]);
     free(d->placement);
     free(d->config);
     json_decref(d->results);
@@ -72,6 +73,21 @@ static void add_value(struct report_data *d, const char *stage, const char *grou
     s->value[s->n++] = fabs(v) < 1e30 ? v : NAN;
 }
 
+const struct report_ranks *report_data_ranks(const struct report_data *d, const char *stage) {
+    for (int i = 0; i < d->n_ranks_stages; i++)
+        if (strcmp(d->ranks[i].stage, stage) == 0) return &d->ranks[i];
+    return NULL;
+}
+
+static void add_ranks(struct report_data *d, const char *stage, const json_t *record) {
+    if (!json_is_object(json_object_get(record, "ranks"))) return;
+    const struct report_ranks *known = report_data_ranks(d, stage);
+    if (!known && (d->n_ranks_stages == REPORT_MAX_STAGES || strlen(stage) >= sizeof known->stage)) return;
+    struct report_ranks *ranks = known ? &d->ranks[known - d->ranks] : &d->ranks[d->n_ranks_stages++];
+    if (!known) snprintf(ranks->stage, sizeof ranks->stage, "%s", stage);
+    report_ranks_add(ranks, record);
+}
+
 bool report_data_add_line(struct report_data *d, const char *line, size_t n_bytes) {
     json_t *record = json_loadb(line, n_bytes, 0, NULL), *value, *inner;
     const char *stage = json_string_value(json_object_get(record, "stage")), *name, *inner_name;
@@ -92,6 +108,7 @@ bool report_data_add_line(struct report_data *d, const char *line, size_t n_byte
         else
             add_value(d, stage, "", name, step, value);
     }
+    add_ranks(d, stage, record);
     d->n_records++;
     json_decref(record);
     return true;

@@ -5,6 +5,7 @@
 #define TRAINING_REPORT_DATA_H
 
 #include "common/status.h"
+#include "training/report_ranks.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -17,10 +18,14 @@ struct report_series {
     double *step, *value; /* [n]; a value that was null is NAN */
 };
 
+enum { REPORT_MAX_STAGES = 8 };
+
 struct report_data {
     struct report_series *series;
     size_t n_series, capacity;
     size_t n_records, n_damaged;
+    struct report_ranks ranks[REPORT_MAX_STAGES];
+    int n_ranks_stages;
     double cotrain_begins; /* step at which the warm-up ends; NAN */
     json_t *results;       /* NULL: no readable results.json */
     char *placement;       /* placement.txt; NULL: none */
@@ -40,6 +45,9 @@ bool report_data_add_line(struct report_data *data, const char *line, size_t n_b
 const struct report_series *report_data_find(const struct report_data *data, const char *stage,
                                              const char *group, const char *name);
 bool report_data_has_stage(const struct report_data *data, const char *stage);
+
+/* The ranks' times of a stage; NULL where there are none. */
+const struct report_ranks *report_data_ranks(const struct report_data *data, const char *stage);
 
 /* The median of the finite values; NAN where there is none. */
 double report_series_median(const struct report_series *series);

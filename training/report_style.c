@@ -35,6 +35,8 @@ const char report_style[] =
     "th:first-child,td:first-child{text-align:left}"
     "tr.group th{padding-top:.8rem;border-bottom-color:var(--soft)}tr.sum th,tr.sum td{font-weight:600}"
     "table.facts th{color:var(--soft);font-weight:normal;text-align:left;vertical-align:top}"
+    "th.left,td.left{text-align:left}td.split{width:14rem;padding-right:0}td.split svg{height:.7rem;width:"
+    "14rem}.ranks .key{border-top-width:.6rem;width:.6rem}"
     "table.facts td{text-align:left;white-space:normal;overflow-wrap:anywhere}\n"
     ".charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1rem}"
     ".charts.wide{grid-template-columns:minmax(0,56rem)}figure{margin:0;break-inside:avoid;min-width:0}"

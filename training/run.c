@@ -171,9 +171,7 @@ status_t run_new_backbone(const struct run *run, const struct run_peer *peer, en
     return STATUS_OK;
 }
 
-/* The stage a parameter belongs to by its name ("stages.2.blocks..", "layers.1..", "features.7.."), -1: none.
- */
-static int stage_of(const char *name) {
+int run_parameter_stage(const char *name) {
     int stage = -1;
     if (sscanf(name, "stages.%d", &stage) == 1 || sscanf(name, "layers.%d", &stage) == 1 ||
         sscanf(name, "features.%d", &stage) == 1)
@@ -186,7 +184,7 @@ int32_t run_first_trained_layer(const struct run_peer *peer, const struct net *n
     int32_t first = INT32_MAX;
     for (int32_t i = 0; i < net_n_params(net); i++) {
         const struct net_param *param = net_param(net, i);
-        const bool trained = param->is_head || stage_of(param->name) >= peer->settings->freeze;
+        const bool trained = param->is_head || run_parameter_stage(param->name) >= peer->settings->freeze;
         if (trained && !param->is_buffer && param->layer < first) first = param->layer;
     }
     return first;

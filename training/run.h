@@ -80,6 +80,10 @@ status_t run_new_backbone(const struct run *run, const struct run_peer *peer, en
  * the stem, stay as they are. */
 int32_t run_first_trained_layer(const struct run_peer *peer, const struct net *net);
 
+/* The stage a parameter belongs to by its name ("stages.2.blocks..", "layers.1..", "features.7.."), -1: none.
+ */
+int run_parameter_stage(const char *name);
+
 /* The stages. Each resumes from its checkpoints, writes its models and results, and is done when it returns
  * STATUS_OK. Collective over the world. */
 status_t stage_features(struct run *run);

@@ -270,6 +270,7 @@ struct log_settings {
     enum log_level_choice level;
     double every_s;        /* progress; NAN: auto, 1 s on a terminal, 60 s in a file */
     int64_t metrics_every; /* steps between two lines of metrics.jsonl */
+    int64_t ranks_every;   /* lines of which one has the times of every rank; 0: none */
     bool tensorboard;
     char *prometheus; /* textfile for node_exporter; "": none */
     bool report;      /* write report.html at the end */

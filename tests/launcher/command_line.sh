@@ -36,7 +36,7 @@ expect 0 'cotrain.optimizer.lr' "$program" config --help
 expect 64 'unknown command pln; nearest: plan' "$program" pln
 expect 64 'nearest: --help' "$program" --hlep
 expect 64 'nearest: --nodes' "$program" plan --node 3
-expect 64 '--nodes needs a number' "$program" plan --nodes x
+expect 64 '--nodes takes a whole number' "$program" plan --nodes x
 expect 64 'goes with' "$program" plan --nodes 3
 expect 66 'nowhere.yaml' "$program" plan nowhere.yaml
 expect 66 'device: cuda' env CUDA_VISIBLE_DEVICES= "$program" plan device=cuda

@@ -53,7 +53,8 @@ page="$work/a<b>&c/report.html"
 if python3 -c 'import html.parser' 2>/dev/null; then
     python3 "$work/check.py" "$page" 'a<b>&c' '<b>mug</b>' 'pen & "ink"' 'étagère' 'labeled_source_images_A&B.txt' \
         'Not run yet: distil' '4 damaged lines' '64.50' '+11.50' '59.50' 'cotrain, left: 1 step, at 4' 'Loss of right' \
-        'Validation accuracy' 'Throughput' 'Waits of a step' 'Left out: ' 'Peers together' '</pre><script>' ||
+        'Validation accuracy' 'Throughput' 'Waits of a step' 'Left out: ' 'Peers together' '</pre><script>' \
+        '0<n1>&left20.54.82.50.050' ||
         fail 'the page is not what it should be'
 else
     bad=77

@@ -67,4 +67,10 @@ expect 64 'unknown option --gpu' configs/digits.yaml --gpu 4
 expect 66 'no nowhere.yaml' nowhere.yaml --gpus-per-node 4
 expect 78 'nearest: cotrain.steps' configs/digits.yaml cotrain.setps=1 --gpus-per-node 4
 expect 64 'want 5 ranks, but there are 4' configs/digits.yaml peers.0.ranks=5 --gpus-per-node 4
+
+# A container's own program stays when submit fills its script in; the array has as many elements as the sweep has runs.
+expect 0 'program=(apptainer exec' configs/digits.yaml --gpus-per-node 4 --template slurm/container.sbatch
+grep -qx 'config=configs/digits.yaml' "$work/out" || fail "submit does not fill in container.sbatch"
+n=$(build/marrs_dist sweep configs/sweeps/office_home.yaml --count)
+grep -q "^#SBATCH --array=0-$((n - 1))%" slurm/sweep.sbatch || fail "sweep.sbatch: --array is not 0-$((n - 1))"
 exit $bad

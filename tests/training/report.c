@@ -37,6 +37,39 @@ static void lines_become_series(void **state) {
     report_data_free(&d);
 }
 
+#define RANKS(step, extra, a, b, c)                                                                          \
+    "{\"stage\":\"distil\",\"step\":" step "," extra "\"ranks\":{\"compute_ms\":" a ",\"data_ms\":" b        \
+    ",\"exchange_ms\":[0,0,0],\"reduce_ms\":" c "}}"
+
+static void ranks_are_ordered(void **state) {
+    (void)state;
+    struct report_data d = {.cotrain_begins = NAN};
+    size_t order[2];
+    assert_true(
+        add(&d, RANKS("0", "\"slowest_rank\":1,\"slowest_by\":\"data\",", "[1,1,2]", "[0,8,0]", "[8,0,7]")));
+    const struct report_ranks *r = report_data_ranks(&d, "distil");
+    assert_non_null(r);
+    assert_int_equal(r->n_ranks, 3);
+    assert_int_equal(r->slowest, 1);
+    assert_string_equal(r->slowest_by, "data");
+    assert_true(add(&d, RANKS("1", "\"slowest_rank\":2,", "[1,1,4]", "[0,0,0]", "[8,0,7]")));
+    assert_int_equal(report_ranks_order(r, false, order, 2), 2);
+    assert_true(order[0] == 1 && order[1] == 2);
+    assert_int_equal(report_ranks_order(r, true, order, 2), 2);
+    assert_true(order[0] == 2 && order[1] == 0);
+    assert_true(r->ranks[1].sum[1] == 8 && r->ranks[1].n_slowest == 1 && r->n_records == 2);
+    /* damaged: left out as a whole */
+    assert_true(add(&d, RANKS("2", "", "[1,1,4]", "[0,0]", "[8,0,7]")));
+    assert_true(add(&d, RANKS("3", "", "[1,1,-4]", "[0,0,0]", "[8,0,7]")));
+    assert_true(add(&d, RANKS("4", "", "[1,1,\"x\"]", "[0,0,0]", "[8,0,7]")));
+    assert_int_equal(r->n_records, 2);
+    /* out of range: no rank is named */
+    assert_true(add(&d, RANKS("5", "\"slowest_rank\":3,", "[1,1,4]", "[0,0,0]", "[8,0,7]")));
+    assert_int_equal(r->slowest, -1);
+    assert_int_equal(r->n_records, 3);
+    report_data_free(&d);
+}
+
 /* 1000 values that equal their step: the mean of a column is its mean step, its extent the steps at its ends.
  */
 static void long_series_keep_mean_and_extent(void **state) {
@@ -100,6 +133,7 @@ static void samples_are_spread(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines_become_series),
+        cmocka_unit_test(ranks_are_ordered),
         cmocka_unit_test(long_series_keep_mean_and_extent),
         cmocka_unit_test(text_is_escaped),
         cmocka_unit_test(samples_are_spread),

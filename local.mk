@@ -1,0 +1,1 @@
+CUDA_ARCHS := 90
