@@ -55,7 +55,9 @@ $(TWIN_OBJ)/%.o: %.c
 	$(call say,CC,'$< (on the CPU)')
 	$(Q)mkdir -p $(@D) && $(MPICC) $(CPPFLAGS) $(CUDA_INCLUDES) -Itests/emulated_cuda $(CFLAGS_ALL) -fvisibility=hidden -MMD -MP -c -o $@ $<
 
-$(CUDA_TWIN): $(CUDA_C:%.c=$(TWIN_OBJ)/%.o) $(CUDA_CU:%=$(TWIN_OBJ)/%.o) $(patsubst %.c,$(TWIN_OBJ)/%.o,$(EMULATION:%.cpp=$(TWIN_OBJ)/%.cpp.o))
+# cuDNN's seam, cudnn_graph.h, is tests/emulated_cuda/cudnn_cpu.cpp in the twin.
+TWIN_C := $(filter-out %/cudnn_graph.c,$(CUDA_C))
+$(CUDA_TWIN): $(TWIN_C:%.c=$(TWIN_OBJ)/%.o) $(CUDA_CU:%=$(TWIN_OBJ)/%.o) $(patsubst %.c,$(TWIN_OBJ)/%.o,$(EMULATION:%.cpp=$(TWIN_OBJ)/%.cpp.o))
 	$(call say,LINK,$@)
 	$(Q)$(MPICC) -shared $(SANFLAGS) -o $@ $^ $(shell pkg-config --libs openblas) -lstdc++ -lpthread -lm
 

@@ -2,6 +2,7 @@
 #include "models/ops/cuda/backend.h"
 
 #include "common/memory.h"
+#include "models/ops/cuda/conv_engine.h"
 #include "models/ops/cuda/functions.h"
 #include "models/ops/cuda/gemm_plan.h"
 #include "models/ops/cuda/plugin.h"
@@ -54,6 +55,8 @@ status_t cuda_backend_open(int device, struct backend **out) {
     struct backend *be = memory_zeroed(1, sizeof *be);
     CHECK(be, STATUS_NO_MEMORY, "out of memory for a backend");
     be->device = device;
+    const char *autotune = getenv("MARRS_AUTOTUNE");
+    be->autotune = autotune && strcmp(autotune, "1") == 0;
     const status_t status = open_on_device(be);
     if (status != STATUS_OK) {
         cuda_backend_close(be);
@@ -66,6 +69,7 @@ status_t cuda_backend_open(int device, struct backend **out) {
 void cuda_backend_close(struct backend *be) {
     if (!be) return;
     if (be->stream) cudaStreamSynchronize(be->stream);
+    conv_engines_close(be->engines);
     gemm_plans_free(be->plans);
     if (be->lt) cublasLtDestroy(be->lt);
     cudaFree(be->gemm_workspace);

@@ -32,6 +32,8 @@ struct staging {
 
 struct gemm_plans; /* gemm_plan.c: what cuBLASLt was asked for, and the algorithm it chose */
 
+struct conv_engines; /* conv_engine.c: cuDNN, and which convolutions are its */
+
 struct backend {
     int device;
     int n_sms;
@@ -44,6 +46,7 @@ struct backend {
     cublasLtHandle_t lt;
     void *gemm_workspace; /* [GEMM_WORKSPACE] */
     struct gemm_plans *plans;
+    struct conv_engines *engines;
     bool autotune; /* time what can be computed in several ways when it is first met, keep the fastest */
 };
 

@@ -101,7 +101,7 @@ static status_t weight_gradient(struct backend *be, const struct conv *a, const 
     TRY(patches_gather(be, p, a->x, room->matrix));
     if (p->ld == columns_of(a)) return layer_dw(be, layer, dy, dw, true);
     TRY(layer_dw(be, layer, dy, room->dw, false));
-    return patches_add_rows(be, room->dw, a->cout, columns_of(a), p->ld, dw);
+    return patches_add_rows(be, DTYPE_F32, room->dw, a->cout, columns_of(a), p->ld, dw);
 }
 
 status_t cuda_conv_backward(struct backend *be, const struct conv *a, const struct conv_grad *g, void *scratch) {

@@ -42,8 +42,8 @@ struct cudnn_plan {
     int64_t workspace, engine;
 };
 
-/* Descriptors of one graph, freed together. */
-struct graph {
+/* Descriptors of one graph while it is built, freed together. */
+struct build {
     struct cudnn *lib;
     descriptor all[16];
     int n;
@@ -124,14 +124,14 @@ size_t cudnn_version(const struct cudnn *lib) {
 
 /* ---- descriptors ---- */
 
-static status_t create(struct graph *g, cudnnBackendDescriptorType_t type, descriptor *out) {
+static status_t create(struct build *g, cudnnBackendDescriptorType_t type, descriptor *out) {
     CHECK(g->n < (int)ARRAY_LENGTH(g->all), STATUS_INTERNAL, "cuDNN: a graph of too many descriptors");
     TRY_DNN(g->lib, cudnnBackendCreateDescriptor(type, out));
     g->all[g->n++] = *out;
     return STATUS_OK;
 }
 
-static void destroy(struct graph *g) {
+static void destroy(struct build *g) {
     for (int i = g->n - 1; i >= 0; i--) g->lib->cudnnBackendDestroyDescriptor(g->all[i]);
 }
 
@@ -154,7 +154,7 @@ static status_t set_all(struct cudnn *lib, descriptor d, const struct attribute 
             sizeof((const struct attribute[]){__VA_ARGS__}) / sizeof(struct attribute))
 
 /* Dimensions N C H W as cuDNN names them, memory N H W C. */
-static status_t tensor(struct graph *g, int64_t uid, enum dtype dtype, int64_t n, int64_t c, int64_t h,
+static status_t tensor(struct build *g, int64_t uid, enum dtype dtype, int64_t n, int64_t c, int64_t h,
                        int64_t w, descriptor *out) {
     const cudnnDataType_t type = dtype == DTYPE_F32 ? CUDNN_DATA_FLOAT : CUDNN_DATA_BFLOAT16;
     const int64_t dims[4] = {n, c, h, w}, strides[4] = {h * w * c, 1, w * c, c}, alignment = 16;
@@ -166,7 +166,7 @@ static status_t tensor(struct graph *g, int64_t uid, enum dtype dtype, int64_t n
                    {CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &alignment});
 }
 
-static status_t convolution(struct graph *g, const struct conv_shape *s, descriptor *out) {
+static status_t convolution(struct build *g, const struct conv_shape *s, descriptor *out) {
     const int64_t two = 2, pad[2] = {s->pad, s->pad}, ones[2] = {1, 1}, stride[2] = {s->stride, s->stride};
     const cudnnDataType_t compute = CUDNN_DATA_FLOAT;
     const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
@@ -204,7 +204,7 @@ static const struct {
                  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA,
                  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA}};
 
-static status_t build(struct graph *g, const struct conv_shape *s, descriptor *out) {
+static status_t build_graph(struct build *g, const struct conv_shape *s, descriptor *out) {
     const int64_t ho = (s->h + 2 * s->pad - s->k) / s->stride + 1, wo = (s->w + 2 * s->pad - s->k) / s->stride + 1;
     const float one = 1.0f, zero = 0.0f;
     descriptor x, w, y, conv, operation;
@@ -228,7 +228,7 @@ static status_t build(struct graph *g, const struct conv_shape *s, descriptor *o
 
 /* ---- plans ---- */
 
-static status_t ask(struct graph *g, descriptor operations, descriptor *heuristic) {
+static status_t ask(struct build *g, descriptor operations, descriptor *heuristic) {
     const cudnnBackendHeurMode_t mode = CUDNN_HEUR_MODE_A;
     TRY(create(g, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, heuristic));
     const struct attribute graph = {CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
@@ -285,7 +285,7 @@ static struct cudnn_plan *finalise(struct cudnn *lib, descriptor config, size_t 
     return NULL;
 }
 
-static status_t collect(struct graph *g, descriptor heuristic, size_t workspace_max, int n_max,
+static status_t collect(struct build *g, descriptor heuristic, size_t workspace_max, int n_max,
                         struct cudnn_plan **plans, int *n) {
     struct cudnn *lib = g->lib;
     descriptor config[MAX_ENGINES] = {NULL};
@@ -309,10 +309,10 @@ static status_t collect(struct graph *g, descriptor heuristic, size_t workspace_
 
 status_t cudnn_plans(struct cudnn *lib, const struct conv_shape *shape, size_t workspace_max, int n_max,
                      struct cudnn_plan **plans, int *n) {
-    struct graph g = {.lib = lib};
+    struct build g = {.lib = lib};
     descriptor operations, heuristic;
     *n = 0;
-    status_t status = build(&g, shape, &operations);
+    status_t status = build_graph(&g, shape, &operations);
     if (status == STATUS_OK) status = ask(&g, operations, &heuristic);
     if (status == STATUS_OK) status = collect(&g, heuristic, workspace_max, n_max, plans, n);
     destroy(&g);
@@ -336,7 +336,7 @@ status_t cudnn_plan_run(struct cudnn *lib, const struct cudnn_plan *plan, const 
                         const void *y, void *workspace) {
     const int64_t uids[3] = {UID_X, UID_W, UID_Y};
     const void *pointers[3] = {x, w, y};
-    struct graph g = {.lib = lib};
+    struct build g = {.lib = lib};
     descriptor pack;
     status_t status = create(&g, CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &pack);
     if (status == STATUS_OK)

@@ -14,12 +14,13 @@
 
 enum conv_pass { CONV_FORWARD, CONV_DX, CONV_DW };
 
+/* No holes: compared as bytes. */
 struct conv_shape {
     enum conv_pass pass;
     enum dtype dtype;
-    bool depthwise; /* cin = cout = groups */
-    int64_t n, h, w, cin, cout;
+    int32_t depthwise; /* 1: cin = cout = groups */
     int32_t k, stride, pad;
+    int64_t n, h, w, cin, cout;
 };
 
 struct cudnn;      /* the library, opened, with a handle or the description of a device */

@@ -3,10 +3,11 @@
 #include "common/log.h"
 #include "common/memory.h"
 #include "models/ops/cuda/rows.h"
+#include "models/ops/cuda/timing.h"
 
 #include <string.h>
 
-enum { N_BUCKETS = 256, N_CANDIDATES = 8, N_TIMED = 5 };
+enum { N_BUCKETS = 256, N_CANDIDATES = 8 };
 
 /* What tells one plan from another. Compared as bytes: made from zeroed memory. */
 struct gemm_key {
@@ -125,46 +126,35 @@ static status_t multiply(struct backend *be, const struct gemm_plan *plan, const
     return STATUS_OK;
 }
 
-/* Median time of N_TIMED runs behind one that warms up, into a result that is thrown away. */
-static status_t time_algorithm(struct backend *be, const struct gemm_plan *plan, const struct gemm_call *g,
-                               void *d, cudaEvent_t event[2], const cublasLtMatmulAlgo_t *algo,
-                               float *time_ms) {
-    float ms[N_TIMED];
-    for (int i = -1; i < N_TIMED; i++) {
-        TRY_CUDA(cudaEventRecord(event[0], be->stream));
-        TRY(multiply(be, plan, g, d, algo));
-        TRY_CUDA(cudaEventRecord(event[1], be->stream));
-        TRY_CUDA(cudaEventSynchronize(event[1]));
-        if (i >= 0) TRY_CUDA(cudaEventElapsedTime(&ms[i], event[0], event[1]));
-    }
-    for (int i = 1; i < N_TIMED; i++)
-        for (int j = i; j > 0 && ms[j] < ms[j - 1]; j--) {
-            const float swap = ms[j];
-            ms[j] = ms[j - 1], ms[j - 1] = swap;
-        }
-    *time_ms = ms[N_TIMED / 2];
-    return STATUS_OK;
+/* A product to time, into a result that is thrown away. */
+struct candidate {
+    const struct gemm_plan *plan;
+    const struct gemm_call *g;
+    void *d;
+    const cublasLtMatmulAlgo_t *algo;
+};
+
+static status_t enqueue_candidate(struct backend *be, void *context) {
+    const struct candidate *c = context;
+    return multiply(be, c->plan, c->g, c->d, c->algo);
 }
 
 static status_t race(struct backend *be, const struct gemm_plan *plan, const struct gemm_call *g,
                      const cublasLtMatmulHeuristicResult_t *found, int n_found, int *best) {
-    void *d = NULL;
-    cudaEvent_t event[2] = {NULL, NULL};
+    struct candidate c = {.plan = plan, .g = g};
     float best_ms = 0.0f;
     status_t status = STATUS_OK;
-    TRY_CUDA_TO(end, cudaMalloc(&d, (size_t)(g->m * g->ldd) * dtype_bytes(g->d_dtype)));
-    for (int i = 0; i < 2; i++) TRY_CUDA_TO(end, cudaEventCreateWithFlags(&event[i], cudaEventDefault));
+    TRY_CUDA(cudaMalloc(&c.d, (size_t)(g->m * g->ldd) * dtype_bytes(g->d_dtype)));
     for (int i = 0; i < n_found; i++) {
         float ms;
-        TRY_TO(end, time_algorithm(be, plan, g, d, event, &found[i].algo, &ms));
+        c.algo = &found[i].algo;
+        TRY_TO(end, device_time(be, enqueue_candidate, &c, &ms));
         if (i == 0 || ms < best_ms) *best = i, best_ms = ms;
     }
     log_local(LOG_DEBUG, "GPU: product %lldx%lldx%lld: algorithm %d of %d, %.3f ms", (long long)g->m,
               (long long)g->n, (long long)g->k, *best + 1, n_found, (double)best_ms);
 end:
-    for (int i = 0; i < 2; i++)
-        if (event[i]) cudaEventDestroy(event[i]);
-    cudaFree(d);
+    cudaFree(c.d);
     return status;
 }
 

@@ -1,3 +1,4 @@
+#include "models/ops/cuda/conv_engine.h"
 #include "models/ops/cuda/functions.h"
 #include "models/ops/cuda/plugin.h"
 
@@ -25,12 +26,12 @@ const struct ops ops_cuda = {
     .layernorm_scratch = cuda_layernorm_scratch,
     .layernorm_forward = cuda_layernorm_forward,
     .layernorm_backward = cuda_layernorm_backward,
-    .conv_scratch = cuda_conv_scratch,
-    .conv_forward = cuda_conv_forward,
-    .conv_backward = cuda_conv_backward,
-    .depthwise_scratch = cuda_depthwise_scratch,
-    .depthwise_forward = cuda_depthwise_forward,
-    .depthwise_backward = cuda_depthwise_backward,
+    .conv_scratch = raced_conv_scratch,
+    .conv_forward = raced_conv_forward,
+    .conv_backward = raced_conv_backward,
+    .depthwise_scratch = raced_depthwise_scratch,
+    .depthwise_forward = raced_depthwise_forward,
+    .depthwise_backward = raced_depthwise_backward,
     .window_attention_scratch = cuda_window_attention_scratch,
     .window_attention_forward = cuda_window_attention_forward,
     .window_attention_backward = cuda_window_attention_backward,

@@ -121,19 +121,47 @@ extern "C" status_t patches_pad_rows(struct backend *be, enum dtype dtype, const
     return STATUS_OK;
 }
 
-__global__ void add_rows_kernel(const float *__restrict__ x, int64_t rows, int64_t columns, int64_t ld,
+template <class T>
+__global__ void add_rows_kernel(const T *__restrict__ x, int64_t rows, int64_t columns, int64_t ld,
                                 float *__restrict__ y) {
     for (int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x; i < rows * columns;
          i += (int64_t)gridDim.x * blockDim.x) {
         const int64_t row = i / columns;
-        y[i] += x[row * ld + (i - row * columns)];
+        y[i] += to_float(x[row * ld + (i - row * columns)]);
     }
 }
 
-extern "C" status_t patches_add_rows(struct backend *be, const float *x, int64_t rows, int64_t columns,
-                                     int64_t ld, float *y) {
-    LAUNCH(add_rows_kernel, grid_of(be, rows * columns, THREADS), THREADS, 0, be->stream, x, rows, columns, ld,
-           y);
+extern "C" status_t patches_add_rows(struct backend *be, enum dtype dtype, const void *x, int64_t rows,
+                                     int64_t columns, int64_t ld, float *y) {
+    FOR_DTYPE(dtype, T, LAUNCH(add_rows_kernel<T>, grid_of(be, rows * columns, THREADS), THREADS, 0, be->stream,
+                               (const T *)x, rows, columns, ld, y));
+    TRY_LAUNCH();
+    return STATUS_OK;
+}
+
+__global__ void taps_last_kernel(const float *__restrict__ x, int taps, int64_t channels, bf16 *__restrict__ y) {
+    const int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
+    if (i < taps * channels) y[i] = from_float<bf16>(x[i % taps * channels + i / taps]);
+}
+
+__global__ void add_taps_last_kernel(const bf16 *__restrict__ x, int taps, int64_t channels,
+                                     float *__restrict__ y) {
+    const int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
+    if (i < taps * channels) y[i] += to_float(x[i % channels * taps + i / channels]);
+}
+
+extern "C" status_t patches_taps_last(struct backend *be, const float *x, int64_t taps, int64_t channels,
+                                      void *y) {
+    LAUNCH(taps_last_kernel, (unsigned)((taps * channels + THREADS - 1) / THREADS), THREADS, 0, be->stream, x,
+           (int)taps, channels, (bf16 *)y);
+    TRY_LAUNCH();
+    return STATUS_OK;
+}
+
+extern "C" status_t patches_add_taps_last(struct backend *be, const void *x, int64_t taps, int64_t channels,
+                                          float *y) {
+    LAUNCH(add_taps_last_kernel, (unsigned)((taps * channels + THREADS - 1) / THREADS), THREADS, 0, be->stream,
+           (const bf16 *)x, (int)taps, channels, y);
     TRY_LAUNCH();
     return STATUS_OK;
 }

@@ -27,9 +27,14 @@ status_t patches_scatter(struct backend *be, const struct patches *p, const void
 /* y (rows,ld) = x (rows,columns), zeros up to ld; of dtype. */
 status_t patches_pad_rows(struct backend *be, enum dtype dtype, const void *x, int64_t rows, int64_t columns,
                           int64_t ld, void *y);
-/* y (rows,columns) += x (rows,ld); fp32 */
-status_t patches_add_rows(struct backend *be, const float *x, int64_t rows, int64_t columns, int64_t ld,
-                          float *y);
+/* y (rows,columns) fp32 += x (rows,ld) of dtype */
+status_t patches_add_rows(struct backend *be, enum dtype dtype, const void *x, int64_t rows, int64_t columns,
+                          int64_t ld, float *y);
+
+/* Weights of a depthwise convolution between our (taps,channels) fp32 and cuDNN's (channels,taps) bf16:
+ * y = x, rounded; and y += x. */
+status_t patches_taps_last(struct backend *be, const float *x, int64_t taps, int64_t channels, void *y);
+status_t patches_add_taps_last(struct backend *be, const void *x, int64_t taps, int64_t channels, float *y);
 
 #ifdef __cplusplus
 }
