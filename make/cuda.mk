@@ -75,6 +75,17 @@ build/%.so: FORCE
 $(OBJ)/tests/cuda/cudnn_plans: TEST_LIB_OBJECTS += $(TWIN_OBJ)/models/ops/cuda/cudnn_graph.o
 $(OBJ)/tests/cuda/cudnn_plans: $(TWIN_OBJ)/models/ops/cuda/cudnn_graph.o
 
+# The emulation itself, with kernels and orders that are wrong.
+STAND_IN := $(addprefix $(TWIN_OBJ)/tests/emulated_cuda/,faulty.cu.o cudart_cpu.cpp.o)
+$(OBJ)/tests/cuda/stand_in: private TEST_LIB_OBJECTS += $(STAND_IN) -lstdc++
+$(OBJ)/tests/cuda/stand_in: private CPPFLAGS += $(CUDA_INCLUDES)
+$(OBJ)/tests/cuda/stand_in: $(STAND_IN)
+
+# Without the toolkit nothing of this can be built.
+ifneq ($(CUDA),1)
+TEST_PROGRAMS := $(filter-out $(OBJ)/tests/cuda/%,$(TEST_PROGRAMS))
+endif
+
 cuda: $(CUDA_TARGETS) $(TWIN_TARGETS) ## the GPU plugin and its twin for tests (where the CUDA toolkit is)
 
 .PHONY: cuda

@@ -91,6 +91,7 @@ each_test() { # what to call with source, name, limit, ranks and whether it must
         case $source in
         tests/support/* | tests/fuzz/* | tests/golden/* | tests/bench/*) continue ;;
         tests/long/*) [ -n "$long" ] || continue ;;
+        tests/cuda/*.c) [ -n "${MARRS_CUDA_TWIN:-}" ] || continue ;; # CUDA=0: not built
         esac
         name=${source#tests/}
         name=${name%.*}
