@@ -17,7 +17,7 @@ struct model_bench {
     const char *model;
     int64_t image, batch;
     enum dtype dtype;
-    bool train, recompute, json;
+    bool train, recompute, record, json;
     int64_t threads;
     struct net *net;
     struct pass *pass;
@@ -91,7 +91,8 @@ static status_t build(struct model_bench *b) {
                                          .height = (int32_t)b->image,
                                          .width = (int32_t)b->image,
                                          .mode = b->train ? PASS_TRAIN : PASS_INFER,
-                                         .recompute = b->recompute};
+                                         .recompute = b->recompute,
+                                         .record = b->record};
     TRY(pass_new(b->net, &options, &b->pass));
     if (b->train) {
         const struct optimizer_settings settings = {.name = OPTIMIZER_ADAMW,
@@ -177,6 +178,7 @@ status_t cmd_bench_model(struct launch_context *context, int argc, char **argv) 
         {.name = "--device", .text = &device},
         {.name = "--train", .flag = &b.train},
         {.name = "--recompute", .flag = &b.recompute},
+        {.name = "--graph", .flag = &b.record},
         {.name = "--threads", .number = &b.threads, .minimum = 1, .maximum = 4096},
         {.name = "--runs", .number = &runs, .minimum = 1, .maximum = 1000},
         {.name = "--cpu-time", .flag = &b.bench.cpu_time},

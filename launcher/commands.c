@@ -97,6 +97,7 @@ static const struct command_option bench_options[] = {
     {"--image", "S", "side in pixels (default: what the preset was trained at)", "model"},
     {"--batch", "B", "images at once", "model infer data"},
     {"--train", NULL, "forward, backward and update instead of inference", "model"},
+    {"--graph", NULL, "on a GPU: replay the step as a CUDA graph", "model"},
     {"--recompute", NULL, "keep only the inputs of blocks and compute them again", "model"},
     {"--source", "N", "rows of source features", "heads"},
     {"--labelled", "N", "rows of labelled target features", "heads"},

@@ -118,6 +118,7 @@ struct pass_options {
     enum pass_mode mode;
     bool recompute;         /* keep only the inputs of blocks and compute a block again in backward */
     bool input_grad;        /* compute pass_input_grad() (tests) */
+    bool record;            /* replay runs of steps from a recording where the backend can (cuda.graph) */
     bool frozen_statistics; /* batch norm normalises by its running statistics in a training pass too */
 };
 

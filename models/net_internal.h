@@ -3,6 +3,7 @@
 #define MODELS_NET_INTERNAL_H
 
 #include "models/program.h"
+#include "models/recording.h"
 
 struct net {
     const struct ops *ops;
@@ -24,6 +25,7 @@ struct pass {
     struct pass_options options;
     struct graph graph;
     struct program program;
+    struct recordings recordings;
     char *arena;                    /* backend memory */
     float *host_drop_path;          /* (rows, N) */
     struct forward_options forward; /* of the last forward */

@@ -47,6 +47,7 @@ status_t pass_new(struct net *net, const struct pass_options *options, struct pa
     TRY_TO(failed, net->ops->alloc(net->be, size_max(pass->program.n_bytes, TENSOR_ALIGNMENT), &arena));
     pass->arena = arena;
     if (train) TRY_TO(failed, net_need_grads(net));
+    TRY_TO(failed, recordings_build(pass));
     net->has_pass = true;
     *out = pass;
     return STATUS_OK;
@@ -58,6 +59,7 @@ failed:
 
 void pass_free(struct pass *pass) {
     if (!pass) return;
+    recordings_free(pass);
     if (pass->arena) pass->net->ops->release(pass->net->be, pass->arena);
     program_free(&pass->program);
     graph_free(&pass->graph);
@@ -126,6 +128,10 @@ static status_t do_step(struct pass *pass, const struct step *step) {
     return pass->profiling ? profiled_step(pass, step) : run_step(pass, step);
 }
 
+static bool is_recorded(const struct pass *pass) {
+    return pass->recordings.segments && !pass->profiling;
+}
+
 /* Drop-path (Huang et al., "Deep Networks with Stochastic Depth", ECCV 2016): per image and branch the factor
  * is 0 with probability `rate`, else 1/(1 - rate). */
 static status_t draw_drop_paths(struct pass *pass) {
@@ -154,7 +160,14 @@ status_t pass_forward(struct pass *pass, const struct forward_options *options) 
         pass->host_items[n] = options->host_items ? options->host_items[n] : (uint32_t)n;
     pass->forward.host_items = pass->host_items;
     TRY(draw_drop_paths(pass));
-    for (int32_t s = 0; s < pass->program.n_forward; s++) TRY(do_step(pass, &pass->program.steps[s]));
+    if (is_recorded(pass)) {
+        recordings_begin_forward(pass);
+        for (int32_t i = 0; i < pass->recordings.n_forward; i++)
+            TRY(recordings_run(pass, &pass->recordings.segments[i]));
+        pass->recordings.n_forwards++;
+    } else {
+        for (int32_t s = 0; s < pass->program.n_forward; s++) TRY(do_step(pass, &pass->program.steps[s]));
+    }
     if (pass->program.dfeatures == NONE) return STATUS_OK;
     return pass->net->ops->fill_zero(pass->net->be, pass_dfeatures(pass),
                                      pass->program.tensors[pass->program.dfeatures].n_bytes);
@@ -173,11 +186,22 @@ static status_t report_ready(const struct pass *pass, int32_t s, int32_t *next, 
     return STATUS_OK;
 }
 
+static status_t recorded_backward(struct pass *pass, int32_t *next, grad_ready_fn ready, void *context) {
+    struct recordings *r = &pass->recordings;
+    for (int32_t i = r->n_forward; i < r->n; i++) {
+        TRY(recordings_run(pass, &r->segments[i]));
+        if (ready) TRY(report_ready(pass, r->segments[i].end - 1, next, ready, context));
+    }
+    r->n_backwards++;
+    return STATUS_OK;
+}
+
 status_t pass_backward(struct pass *pass, grad_ready_fn ready, void *context) {
     const struct program *p = &pass->program;
     CHECK(pass->options.mode == PASS_TRAIN, STATUS_INTERNAL, "backward of an inference pass");
     int32_t next = pass->net->table.n - 1;
-    for (int32_t s = p->n_forward; s < p->n_steps; s++) {
+    if (is_recorded(pass)) TRY(recorded_backward(pass, &next, ready, context));
+    for (int32_t s = is_recorded(pass) ? p->n_steps : p->n_forward; s < p->n_steps; s++) {
         TRY(do_step(pass, &p->steps[s]));
         if (ready) TRY(report_ready(pass, s, &next, ready, context));
     }

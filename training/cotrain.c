@@ -444,6 +444,7 @@ static status_t open_member(struct cotrain *c, struct member *member) {
                                      .height = member->peer->image,
                                      .width = member->peer->image,
                                      .recompute = s->recompute == RECOMPUTE_BLOCKS,
+                                     .record = s->cuda.graph,
                                      .deep_coral = member->peer->settings->coral == CORAL_DEEP &&
                                                    c->settings->weight.coral != 0,
                                      .learner = &learner};

@@ -55,7 +55,8 @@ static status_t make_passes(struct cotrain_peer *p) {
                              .height = p->options.height,
                              .width = p->options.width,
                              .mode = PASS_TRAIN,
-                             .recompute = p->options.recompute};
+                             .recompute = p->options.recompute,
+                             .record = p->options.record};
     TRY(pass_new(p->net, &o, &p->rest));
     if (p->options.warmup) return STATUS_OK;
     o.batch = (int32_t)cotrain_n_local(p, INPUT_UNLABELLED);

@@ -23,6 +23,7 @@ struct cotrain_peer_options {
     int32_t n_others;           /* peers whose labels come in: 1 of two peers */
     int32_t height, width;
     bool recompute;
+    bool record; /* replay passes from a recording, where the backend can */
     bool deep_coral;
     const struct learner_options *learner;
 };

@@ -82,6 +82,7 @@ static status_t open_student(struct distil *d) {
                                        .height = d->shape.train_view.size,
                                        .width = d->shape.train_view.size,
                                        .recompute = s->recompute == RECOMPUTE_BLOCKS,
+                                       .record = s->cuda.graph,
                                        .weight = {(float)d->settings->weight_source,
                                                   (float)d->settings->weight_labelled,
                                                   (float)d->settings->weight_unlabelled},

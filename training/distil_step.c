@@ -57,7 +57,8 @@ static status_t make_passes(struct distil_student *s) {
                              .height = s->options.height,
                              .width = s->options.width,
                              .mode = PASS_TRAIN,
-                             .recompute = s->options.recompute};
+                             .recompute = s->options.recompute,
+                             .record = s->options.record};
     TRY(pass_new(s->net, &o, &s->first));
     if (s->options.joint) return STATUS_OK;
     o.batch = (int32_t)n_u;

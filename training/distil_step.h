@@ -21,6 +21,7 @@ struct distil_student_options {
     int64_t n_global[DISTIL_N_INPUTS];
     int32_t height, width;
     bool recompute;
+    bool record; /* replay passes from a recording, where the backend can */
     float weight[DISTIL_N_INPUTS];
     float temperature; /* 0: hard labels */
     const struct learner_options *learner;

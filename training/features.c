@@ -198,7 +198,8 @@ static status_t open_backbone(const struct run *run, const struct run_peer *peer
     const struct pass_options o = {.batch = (int32_t)run->settings->features.batch,
                                    .height = peer->image,
                                    .width = peer->image,
-                                   .mode = PASS_INFER};
+                                   .mode = PASS_INFER,
+                                   .record = run->settings->cuda.graph};
     TRY_TO(fail, pass_new(b.net, &o, &b.pass));
     *out = b;
     return STATUS_OK;

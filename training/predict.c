@@ -22,7 +22,11 @@ status_t predictor_new(struct run *run, struct net *net, int32_t image, struct p
     CHECK(p, STATUS_NO_MEMORY, "out of memory for a predictor");
     *p = (struct predictor){
         .run = run, .net = net, .batch = (int32_t)run->settings->evaluate.batch, .image = image};
-    const struct pass_options o = {.batch = p->batch, .height = image, .width = image, .mode = PASS_INFER};
+    const struct pass_options o = {.batch = p->batch,
+                                   .height = image,
+                                   .width = image,
+                                   .mode = PASS_INFER,
+                                   .record = run->settings->cuda.graph};
     void *probabilities = NULL;
     status_t status = pass_new(net, &o, &p->pass);
     if (status == STATUS_OK)

@@ -425,6 +425,14 @@ struct ops {
     status_t (*clip_factor)(struct backend *be, const double *sum, float clip, float *grad_scale,
                             int32_t *skip);
 
+    /* Optional, all four or none. Between record_begin and record_end operations are not carried out but
+     * recorded with their arguments; replay enqueues them all, as often as wanted. Nothing that waits or copies
+     * from the host may be recorded, and every operation has run once before with the same arguments. */
+    status_t (*record_begin)(struct backend *be);
+    status_t (*record_end)(struct backend *be, void **recording); /* owned until record_free() */
+    status_t (*replay)(struct backend *be, void *recording);
+    void (*record_free)(struct backend *be, void *recording);
+
     /* Optional. Time spent by kind of operation since the last call (bench model); NULL: not measured. */
     void (*profile_start)(struct backend *be);
     void (*profile_stop)(struct backend *be);

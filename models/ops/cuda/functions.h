@@ -16,6 +16,12 @@ status_t cuda_copy(struct backend *be, void *dst, const void *src, size_t n_byte
 status_t cuda_fill_zero(struct backend *be, void *dst, size_t n_bytes);
 status_t cuda_synchronise(struct backend *be);
 
+/* record.c */
+status_t cuda_record_begin(struct backend *be);
+status_t cuda_record_end(struct backend *be, void **recording);
+status_t cuda_replay(struct backend *be, void *recording);
+void cuda_record_free(struct backend *be, void *recording);
+
 /* elementwise.cu, dropout.cu, pool.cu, patch_merge.cu */
 status_t cuda_add(struct backend *be, enum dtype dtype, void *y, const void *x, int64_t n_elem);
 status_t cuda_scale(struct backend *be, float *x, float factor, int64_t n_elem);
