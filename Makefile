@@ -127,7 +127,7 @@ demo: all ## the default run, printed digits to handwritten ones, in runs/digits
 	$(Q)PROGRAM=$(PROGRAM) RANKS='$(RANKS)' bash make/demo.sh
 
 check: all test-programs $(TWIN_TARGETS) check-layers ## all tests; search=WORD picks some, SAN=1 under ASan and UBSan
-	$(Q)OBJ=$(OBJ) bash tests/run.sh '$(search)'
+	$(Q)OBJ=$(OBJ) GPU_OBJ=$(GPU_OBJ) bash tests/run.sh '$(search)'
 
 check-golden: test-programs $(TWIN_TARGETS) ## tests against golden files, those of GOLDEN=DIR (default tests/golden)
 	$(Q)OBJ=$(OBJ) bash tests/run.sh golden
