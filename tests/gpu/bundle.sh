@@ -36,10 +36,12 @@ find "$folder/bin" "$folder/lib" "$folder/tests" -type f \( -name '*.so' -o -per
     [[ $name =~ $system ]] || [ -e "$folder/lib/$name" ] || put "$(readlink -f "$file")" "$folder/lib/$name"
 done
 
-cp -R data/digits "$folder/data/digits"
+mkdir -p "$folder/data/digits"
+cp data/digits/*.txt data/digits/{print,pen}-*.h5 "$folder/data/digits/"
 cp -R configs "$folder/configs"
-mkdir -p "$folder/golden"
-cp -R tests/golden/{ops.h5,optim.h5,nets} "$folder/golden/"
+mkdir -p "$folder/golden/nets" # a network of each kind: the others are for size's sake left out
+cp -R tests/golden/{ops.h5,optim.h5} "$folder/golden/"
+cp -R tests/golden/nets/{convnext_64x96,swin_pad_48x40,mobilenetv2_train_w010_48x64,mobilenetv2_eval_w010_64} "$folder/golden/nets/"
 cp tests/gpu/check-gpu.sh "$folder/check-gpu.sh"
 {
     git rev-parse HEAD 2>/dev/null || echo unknown

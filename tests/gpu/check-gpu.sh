@@ -203,7 +203,7 @@ fi
     printf '{\n  "built": "%s",\n  "date": "%s",\n' "$(paste -sd' ' "$here/build.txt")" "$(date -u +%Y-%m-%d)"
     printf '  "gpu": "%s",\n  "passed": %d,\n  "failed": %d,\n  "not_begun": %d,\n  "figures": {' \
         "$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1)" $passed $failed $left_out
-    awk -F'\t' '{ printf "%s\n    \"%s\": %s", NR > 1 ? "," : "", $1, $2 }' "$figures"
+    awk -F'\t' '{ printf "%s\n    \"%s\": %s", (NR > 1 ? "," : ""), $1, $2 }' "$figures"
     printf '\n  }\n}\n'
 } >"$out/check-gpu.json"
 [ $left_out -gt 0 ] && echo "$left_out not begun"
