@@ -70,6 +70,11 @@ static void links_by_hand(void **state) {
     c = links_all_reduce(&ethernet, &many, 40000);
     assert_near(c.wire_s, 2 * 39 * 2e-3 + 78000 / 1e5);
     assert_near(links_all_reduce(&ethernet, &one, 1e9).wire_s, 0);
+    /* GPUs: latency within the node and log2(10) rounded up of them between nodes; the slower link's bytes */
+    struct links gpus = ethernet;
+    gpus.gpu = true;
+    assert_near(links_all_reduce(&gpus, &many, 40000).wire_s, 1e-3 + 4 * 2e-3 + 78000 / 1e5);
+    assert_near(links_all_reduce(&gpus, &pair, 40000).wire_s, 1e-3 + 40000 / 1e6);
     assert_near(links_reduce_to_owners(&ethernet, &apart, 10000).wire_s, 2e-3 + 50e-3);
     assert_near(links_all_gather(&ethernet, &apart, 10000).wire_s, 2e-3 + 50e-3);
     /* ZeRO-1 sends as much as an all-reduce: half of it as gradients, half as parameters */
