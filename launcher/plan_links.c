@@ -77,3 +77,23 @@ struct link_cost links_reduce_to_owners(const struct links *l, const struct grou
 struct link_cost links_all_gather(const struct links *l, const struct group_shape *g, double n_bytes) {
     return ring(l, g, n_bytes, 1);
 }
+
+double links_buckets_s(const struct link_rate *link, const double *bytes, const double *begin_s, int n) {
+    double free_s = 0;
+    for (int b = 0; b < n; b++) free_s = fmax(free_s, begin_s[b]) + bytes[b] / link->bytes_per_s;
+    return free_s + 2 * link->latency_s;
+}
+
+double links_rate_of_buckets(double latency_s, const double *bytes, const double *begin_s, int n,
+                             double end_s) {
+    double low = 3, high = 15; /* decimal logarithms of bytes a second */
+    for (int i = 0; i < 60; i++) {
+        const double middle = 0.5 * (low + high);
+        const struct link_rate link = {latency_s, pow(10, middle)};
+        if (links_buckets_s(&link, bytes, begin_s, n) > end_s)
+            low = middle;
+        else
+            high = middle;
+    }
+    return pow(10, high);
+}

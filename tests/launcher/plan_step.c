@@ -83,6 +83,16 @@ static void links_by_hand(void **state) {
                 links_all_reduce(&ethernet, &apart, 1e5).inter_bytes);
 }
 
+static void buckets_queue_for_the_link(void **state) {
+    (void)state;
+    const struct link_rate link = {1e-3, 1e6};
+    const double bytes[] = {10e3, 20e3, 5e3}, begin_s[] = {0, 5e-3, 100e-3};
+    assert_near(links_buckets_s(&link, bytes, begin_s, 2), 30e-3 + 2e-3); /* the second waits for the first */
+    assert_near(links_buckets_s(&link, bytes, begin_s, 3), 105e-3 + 2e-3);
+    assert_near(links_rate_of_buckets(1e-3, bytes, begin_s, 2, 32e-3), 1e6);
+    assert_near(links_rate_of_buckets(1e-3, bytes, begin_s, 3, 107e-3), 1e6);
+}
+
 static void one_rank_serves_both(void **state) {
     (void)state;
     const int node[] = {0}, ranks[] = {0};
@@ -277,6 +287,7 @@ static void rates_between_points(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(links_by_hand),
+        cmocka_unit_test(buckets_queue_for_the_link),
         cmocka_unit_test(one_rank_serves_both),
         cmocka_unit_test(lighter_group_waits),
         cmocka_unit_test(exchange_hidden_then_exposed),
