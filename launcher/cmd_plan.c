@@ -178,13 +178,18 @@ static status_t started_world(struct launch_context *context, const struct setti
         w.host[r] = context->world ? comm_node(context->world, r) : 0;
         if (w.host[r] >= w.n_hosts) w.n_hosts = w.host[r] + 1;
     }
-    const status_t status = place_world(context, settings, &w.placement);
-    if (status != STATUS_OK) {
-        plan_world_free(&w);
-        return status;
+    status_t status;
+    TRY_TO(fail, place_world(context, settings, &w.placement));
+    if (w.placement.device[0] >= 0) { /* how many is not asked again: a rank has its own */
+        w.n_devices = memory_zeroed((size_t)w.n_hosts, sizeof *w.n_devices);
+        CHECK_TO(fail, w.n_devices, STATUS_NO_MEMORY, "out of memory for the placement");
+        for (int r = 0; r < w.n_ranks; r++) w.n_devices[w.host[r]]++;
     }
     *out = w;
     return STATUS_OK;
+fail:
+    plan_world_free(&w);
+    return status;
 }
 
 /* The world of the plan, and its placement as text. Collective where no nodes are imagined. */
@@ -278,7 +283,8 @@ static status_t run(struct launch_context *context, struct plan_options *o, cons
     else
         TRY(plan_data_read(settings, &data));
     if (o->n_classes > 0) data.n_classes = (int32_t)o->n_classes;
-    TRY(plan_new(settings, &data, timed ? &rates : NULL, &plan));
+    TRY(plan_new(settings, &data, timed ? &rates : NULL, o->n_gpus > 0 || settings->device == DEVICE_CUDA,
+                 &plan));
     TRY_TO(done, parse_seconds(o->seconds, &plan.measure_s));
     if (o->calibrate) {
         status = calibrate(context, o, &plan);

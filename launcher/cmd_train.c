@@ -1,6 +1,7 @@
 /* marrs_dist [train]: every stage of a configuration that is not done yet. */
 #include "launcher/cmd_train.h"
 #include "launcher/run_session.h"
+#include "launcher/run_state.h"
 
 #include "common/log.h"
 #include "training/report_html.h"
@@ -58,7 +59,11 @@ static status_t train(struct launch_context *context, const struct settings *set
                          &(struct run_session_options){.prepare_folder = true, .stop = &stop_wanted},
                          &session));
     catch_signals();
+    struct run_state state = run_state_begin(context->host, context->n_ranks);
+    if (session.run->writes) run_state_write(settings->run, &state);
     status_t status = run_stages(session.run);
+    run_state_end(&state, status);
+    if (session.run->writes) run_state_write(settings->run, &state);
     if (status == STATUS_OK) status = run_session_print_results(&session, stdout);
     const bool report = status == STATUS_OK && settings->log.report && session.run->writes;
     run_session_close(&session);

@@ -20,6 +20,11 @@ static const struct command_option sweep_options[] = {
     {"--print", "INDEX", "the whole configuration of one run", NULL},
     {0},
 };
+static const struct command_option watch_options[] = {
+    {"--once", NULL, "one picture without escape codes; also where standard output is no terminal", NULL},
+    {"--ascii", NULL, "no bars of Unicode blocks, whatever the locale says", NULL},
+    {0},
+};
 static const struct command_option report_options[] = {
     {"--table", NULL, "mean and standard deviation over seeds: a row a variant and model, a column a pair of domains", NULL},
     {"--format", "text|csv|latex", "of the table", NULL},
@@ -182,6 +187,16 @@ const struct command commands[] = {
      .options = report_options,
      .notes = "Writes RUN/report.html: curves, accuracies, confusion, sample images; one file that needs "
               "nothing else.\n"},
+    {.name = "watch",
+     .usage = "watch RUN [--once] [--ascii]",
+     .help = "a run's progress, curves and slowest rank in the terminal, once a second",
+     .operands = "RUN",
+     .needs_mpi = COMMAND_MPI_NEVER,
+     .run = cmd_watch,
+     .options = watch_options,
+     .notes =
+         "Reads RUN's files only: it may run on another host, and stop at any time. q or Ctrl-C leaves; the "
+         "run goes on.\n"},
     {.name = "plan",
      .usage = "plan [CONFIG] [key=value ...] [--nodes N --gpus-per-node M | --nodes N --ranks-per-node M]\n"
               "                [--rates FILE | --device NAME] [--html FILE]\n"

@@ -74,6 +74,7 @@ status_t cmd_train(struct launch_context *context, int argc, char **argv);
 status_t cmd_evaluate(struct launch_context *context, int argc, char **argv);
 status_t cmd_predict(struct launch_context *context, int argc, char **argv);
 status_t cmd_report(struct launch_context *context, int argc, char **argv);
+status_t cmd_watch(struct launch_context *context, int argc, char **argv);
 status_t cmd_sweep(struct launch_context *context, int argc, char **argv);
 status_t cmd_plan(struct launch_context *context, int argc, char **argv);
 status_t cmd_lists(struct launch_context *context, int argc, char **argv);

@@ -78,9 +78,10 @@ struct plan {
  * damaged. */
 status_t plan_data_read(const struct settings *settings, struct plan_data *out);
 
-/* Networks, their parameters and buckets; nothing is allocated on a backend. Owned until plan_free(). */
+/* Networks, their parameters and buckets; nothing is allocated on a backend. precision auto is bf16 on GPUs.
+ * Owned until plan_free(). */
 status_t plan_new(const struct settings *settings, const struct plan_data *data,
-                  const struct plan_rates *rates, struct plan *out);
+                  const struct plan_rates *rates, bool gpus, struct plan *out);
 void plan_free(struct plan *plan); /* accepts a zeroed struct; frees the world too */
 
 /* n_hosts equal hosts of per_host ranks, each with a GPU or none. *out is owned by the caller. ranks: of each

@@ -30,6 +30,18 @@ double plan_median(double *values, int n) {
     return 0.5 * (values[(n - 1) / 2] + values[n / 2]);
 }
 
+/* ---- the device
+ * ---------------------------------------------------------------------------------------------------- */
+
+static status_t device_open(int n_threads, const struct ops **ops, struct backend **be) {
+    *ops = &ops_cpu;
+    return cpu_backend_open(n_threads, be);
+}
+
+static void device_close(struct backend *be) {
+    cpu_backend_close(be);
+}
+
 /* ---- a network that trains alone
  * ---------------------------------------------------------------------------------- */
 
@@ -53,7 +65,7 @@ static void trainee_close(struct trainee *t) {
         cotrain_peer_free(&t->peer);
     net_free(t->net);
     if (t->alone) comm_finish(&t->alone);
-    cpu_backend_close(t->be);
+    device_close(t->be);
     memset(t, 0, sizeof *t);
 }
 
@@ -151,9 +163,9 @@ static status_t open_student(const struct plan *plan, int n_parts, struct traine
 static status_t trainee_open(const struct plan *plan, int network, int n_parts, int n_threads,
                              struct trainee *out) {
     const struct plan_network *n = &plan->networks[network];
-    struct trainee t = {.ops = &ops_cpu, .student = network == PLAN_STUDENT};
+    struct trainee t = {.student = network == PLAN_STUDENT};
     status_t status;
-    TRY_TO(fail, cpu_backend_open(n_threads, &t.be));
+    TRY_TO(fail, device_open(n_threads, &t.ops, &t.be));
     TRY_TO(fail, comm_start_alone(&t.alone));
     TRY_TO(fail, net_new(t.ops, t.be, &n->spec, n->image, n->image, plan->precision, &t.net));
     TRY_TO(fail, net_init(t.net, 1, (uint8_t)network));
@@ -313,11 +325,11 @@ static status_t measure_predict(const struct plan *plan, int network, int n_thre
         .width = n->image,
         .mode = PASS_INFER};
     const struct forward_options forward = {.update_statistics = false};
-    struct trainee t = {.ops = &ops_cpu, .student = network == PLAN_STUDENT};
+    struct trainee t = {.student = network == PLAN_STUDENT};
     struct pass *pass = NULL;
     double times[LEAST_RUNS];
     status_t status;
-    TRY_TO(done, cpu_backend_open(n_threads, &t.be));
+    TRY_TO(done, device_open(n_threads, &t.ops, &t.be));
     TRY_TO(done, net_new(t.ops, t.be, &n->spec, n->image, n->image, plan->precision, &t.net));
     TRY_TO(done, net_init(t.net, 1, 0));
     TRY_TO(done, pass_new(t.net, &o, &pass));
@@ -332,7 +344,7 @@ static status_t measure_predict(const struct plan *plan, int network, int n_thre
 done:
     pass_free(pass);
     net_free(t.net);
-    cpu_backend_close(t.be);
+    device_close(t.be);
     return status;
 }
 
@@ -372,7 +384,7 @@ static status_t measure_network(const struct plan *plan, int network, int n_thre
 static status_t measure_head(const struct plan *plan, int n_threads, double *flop_per_s) {
     enum { N_SOURCE = 2048, N_LABELLED = 128, N_ONE = 1 };
     const struct plan_network *n = &plan->networks[0];
-    struct trainee t = {.ops = &ops_cpu};
+    struct trainee t = {.n_steps = 0};
     struct head *head = NULL;
     float *rows = memory_zeroed((size_t)N_SOURCE * (size_t)n->n_features, sizeof *rows);
     int32_t *labels = any_labels(N_SOURCE, n->spec.n_classes);
@@ -380,7 +392,7 @@ static status_t measure_head(const struct plan *plan, int n_threads, double *flo
     status_t status = STATUS_OK;
     CHECK_TO(done, rows && labels, STATUS_NO_MEMORY, "out of memory for features");
     for (int64_t i = 0; i < N_SOURCE * (int64_t)n->n_features; i++) rows[i] = (float)(i % 97) * 1e-4f;
-    TRY_TO(done, cpu_backend_open(n_threads, &t.be));
+    TRY_TO(done, device_open(n_threads, &t.ops, &t.be));
     TRY_TO(done, comm_start_alone(&t.alone));
     const struct head_options o = {.ops = t.ops,
                                    .be = t.be,
@@ -408,7 +420,7 @@ static status_t measure_head(const struct plan *plan, int n_threads, double *flo
 done:
     head_free(head);
     if (t.alone) comm_finish(&t.alone);
-    cpu_backend_close(t.be);
+    device_close(t.be);
     free(rows);
     free(labels);
     return status;

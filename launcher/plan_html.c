@@ -218,7 +218,9 @@ static void put_split_chart(const struct plan *plan, FILE *out) {
 
 static void put_curve(const struct plan *plan, FILE *out) {
     if (plan->n_curve < 2 && plan->n_splits == 0) return;
-    fputs("<section id=scaling>\n<h2>Other numbers of hosts and ranks</h2>\n<div class=charts>\n", out);
+    fprintf(out,
+            "<section id=scaling>\n<h2>%s on other numbers of hosts and ranks</h2>\n<div class=charts>\n",
+            settings_has_stage(plan->settings, STAGE_COTRAIN) ? "Co-training" : "Distillation");
     if (plan->n_curve > 1) put_curve_charts(plan, out);
     if (plan->n_splits > 1) put_split_chart(plan, out);
     fputs("</div>\n<div class=scroll><table><thead><tr><th>hosts<th>ranks<th>groups<th>ms a "

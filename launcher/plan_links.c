@@ -35,17 +35,21 @@ static struct link_cost sum(struct link_cost a, struct link_cost b) {
 }
 
 /* `rounds` times (n-1)/n of the bytes over each rank's links; a node has one neighbour that is another node.
- */
+ * A GPU's library climbs a tree of nodes where latency counts, MPI's ring takes a step a rank. */
 static struct link_cost ring(const struct links *l, const struct group_shape *g, double n_bytes,
                              double rounds) {
     struct link_cost c = {0};
     if (g->n < 2) return c;
-    const double share = rounds * (g->n - 1) / g->n * n_bytes, steps = l->gpu ? log2(g->n) : g->n - 1;
+    const double share = rounds * (g->n - 1) / g->n * n_bytes;
     const bool crosses = g->n_nodes > 1;
-    const double latency = crosses ? l->inter.latency_s : l->intra.latency_s;
     c.intra_bytes = g->most_on_node > 1 ? share : 0;
     c.inter_bytes = crosses ? share : 0;
-    c.latency_s = rounds * ceil(steps) * latency;
+    if (l->gpu)
+        c.latency_s =
+            rounds / 2 *
+            ((g->most_on_node > 1 ? l->intra.latency_s : 0) + ceil(log2(g->n_nodes)) * l->inter.latency_s);
+    else
+        c.latency_s = rounds * (g->n - 1) * (crosses ? l->inter.latency_s : l->intra.latency_s);
     c.wire_s = c.latency_s + c.inter_bytes / l->inter.bytes_per_s;
     const double inside_s = c.intra_bytes / l->intra.bytes_per_s;
     if (l->gpu)
@@ -72,4 +76,24 @@ struct link_cost links_reduce_to_owners(const struct links *l, const struct grou
 
 struct link_cost links_all_gather(const struct links *l, const struct group_shape *g, double n_bytes) {
     return ring(l, g, n_bytes, 1);
+}
+
+double links_buckets_s(const struct link_rate *link, const double *bytes, const double *begin_s, int n) {
+    double free_s = 0;
+    for (int b = 0; b < n; b++) free_s = fmax(free_s, begin_s[b]) + bytes[b] / link->bytes_per_s;
+    return free_s + 2 * link->latency_s;
+}
+
+double links_rate_of_buckets(double latency_s, const double *bytes, const double *begin_s, int n,
+                             double end_s) {
+    double low = 3, high = 15; /* decimal logarithms of bytes a second */
+    for (int i = 0; i < 60; i++) {
+        const double middle = 0.5 * (low + high);
+        const struct link_rate link = {latency_s, pow(10, middle)};
+        if (links_buckets_s(&link, bytes, begin_s, n) > end_s)
+            low = middle;
+        else
+            high = middle;
+    }
+    return pow(10, high);
 }

@@ -40,6 +40,14 @@ struct link_cost links_reduce_to_owners(const struct links *links, const struct 
 /* Everybody gets everybody's part of n_bytes (ZeRO-1's parameters): MPI's or the GPU library's ring. */
 struct link_cost links_all_gather(const struct links *links, const struct group_shape *group, double n_bytes);
 
+/* Between two ranks: when the sum of the last of n buckets is there that are handed over at begin_s[n].
+ * Buckets queue for the link, their latencies of two phases overlap. */
+double links_buckets_s(const struct link_rate *link, const double *bytes, const double *begin_s, int n);
+
+/* The reverse: at which rate the last sum would be there at end_s. */
+double links_rate_of_buckets(double latency_s, const double *bytes, const double *begin_s, int n,
+                             double end_s);
+
 /* One message of n_bytes. */
 double links_message_s(const struct link_rate *link, double n_bytes);
 

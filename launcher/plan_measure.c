@@ -105,7 +105,17 @@ static status_t time_all_reduce(struct comm *group, float *data, int64_t n_elem,
     return comm_all_reduce(group, time_s, 1, COMM_F64, COMM_MAX);
 }
 
-/* The peer with most gradients: its buckets, all under way together as at the end of backward. */
+/* Buckets handed over as backward would hand them over. */
+struct bucket_test {
+    struct comm *pair;
+    const struct plan_network *network;
+    float *data;
+    int n;
+    double n_bytes, begin_s[MOST_BUCKETS]; /* after the first may come */
+    double lead_s;                         /* nothing is sent before: forward */
+};
+
+/* The peer with most gradients. */
 static const struct plan_network *largest_network(const struct plan *plan) {
     const struct plan_network *most = &plan->networks[0];
     for (int p = 1; p < plan->settings->n_peers; p++)
@@ -113,48 +123,86 @@ static const struct plan_network *largest_network(const struct plan *plan) {
     return most;
 }
 
-static status_t time_buckets(struct comm *group, const struct plan_network *n, float *data, int n_buckets,
-                             double *time_s) {
+/* As a rank that computes: MPI gets a chance now and then. */
+static void wait_until(struct comm *comm, double end_s) {
+    for (double next_s = 0, now_s; (now_s = clock_now_s()) < end_s;)
+        if (now_s >= next_s) {
+            comm_poke(comm);
+            next_s = now_s + 0.2e-3;
+        }
+}
+
+/* Median of the time to the last sum. Collective over the pair. */
+static status_t time_buckets(struct bucket_test *t, double *time_s) {
     struct comm_request *requests[MOST_BUCKETS] = {NULL};
     double times[N_MESSAGES];
     for (int i = -2; i < N_MESSAGES; i++) {
+        float *next = t->data;
+        wait_until(t->pair, clock_now_s() + t->lead_s);
         const double begin_s = clock_now_s();
-        float *next = data;
-        for (int b = 0; b < n_buckets; b++) {
-            const int64_t n_elem = (int64_t)n->bucket_bytes[b] / 4;
-            TRY(comm_all_reduce_begin(group, next, n_elem, COMM_F32, COMM_SUM, &requests[b]));
+        for (int b = 0; b < t->n; b++) {
+            const int64_t n_elem = (int64_t)t->network->bucket_bytes[b] / 4;
+            wait_until(t->pair, begin_s + t->begin_s[b]);
+            TRY(comm_all_reduce_begin(t->pair, next, n_elem, COMM_F32, COMM_SUM, &requests[b]));
             next += n_elem;
         }
-        for (int b = 0; b < n_buckets; b++) TRY(comm_wait(&requests[b]));
+        for (int b = 0; b < t->n; b++) TRY(comm_wait(&requests[b]));
         if (i >= 0) times[i] = clock_now_s() - begin_s;
     }
     *time_s = plan_median(times, N_MESSAGES);
-    return comm_all_reduce(group, time_s, 1, COMM_F64, COMM_MAX);
+    return comm_all_reduce(t->pair, time_s, 1, COMM_F64, COMM_MAX);
 }
 
-/* Between two ranks: 8 bytes go in one phase (a latency); buckets of B bytes together in two of B / 2 each.
- */
-static status_t measure_link(const struct plan *plan, struct comm *pair, struct link_rate *out) {
-    const struct plan_network *n = largest_network(plan);
-    double n_bytes = 0, small_s, large_s;
-    int n_buckets = 0;
-    while (n_buckets < n->n_buckets && n_buckets < MOST_BUCKETS && (n_buckets == 0 || n_bytes < MOST_BYTES))
-        n_bytes += n->bucket_bytes[n_buckets++];
-    float *data = memory_aligned((size_t)n_bytes + SMALL_BYTES);
-    CHECK(data, STATUS_NO_MEMORY, "no memory for messages of %.0f bytes", n_bytes);
-    memset(data, 0, (size_t)n_bytes + SMALL_BYTES);
-    status_t status = time_all_reduce(pair, data, SMALL_BYTES / 4, &small_s);
-    if (status == STATUS_OK) status = time_buckets(pair, n, data, n_buckets, &large_s);
+/* Where the link is slower than backward, how full it is when the next bucket comes counts: hand the buckets
+ * over at the times of a rank with half of the batch. Rank 0 of the pair knows the network's rates. */
+static status_t pace_buckets(const struct plan *plan, const struct plan_rates *rates, struct bucket_test *t) {
+    const struct batch_settings *b = &plan->settings->cotrain.batch;
+    const struct network_rate *rate = rates_find(rates, t->network->name);
+    const double own = 0.5 * (double)b->unlabelled, rest = own + 0.5 * (double)(b->source + b->labelled);
+    double times[2] = {0, 0}; /* of backward of the pass that hands over, and before it */
+    if (rate) {
+        times[0] = rate_backward_s(rate, own + rest) * rest / (own + rest);
+        times[1] = rate_forward_s(rate, own + rest) + rate_backward_s(rate, own + rest) * own / (own + rest);
+    }
+    TRY(comm_broadcast(t->pair, 0, times, 2, COMM_F64));
+    for (int i = 0; i < t->n; i++) t->begin_s[i] = times[0] * t->network->bucket_done[i];
+    t->lead_s = times[1];
+    return STATUS_OK;
+}
+
+static status_t measure_buckets(const struct plan *plan, const struct plan_rates *rates, double latency_s,
+                                struct bucket_test *t, double *bytes_per_s) {
+    double time_s;
+    TRY(time_buckets(t, &time_s)); /* all at once */
+    *bytes_per_s = t->n_bytes / fmax(time_s - 2 * latency_s, 0.05 * time_s);
+    TRY(pace_buckets(plan, rates, t));
+    if (time_s < t->begin_s[t->n - 1] || t->n == 1) return STATUS_OK;
+    TRY(time_buckets(t, &time_s));
+    *bytes_per_s = links_rate_of_buckets(latency_s, t->network->bucket_bytes, t->begin_s, t->n, time_s);
+    return STATUS_OK;
+}
+
+/* Between two ranks: 8 bytes go in one phase (a latency); buckets of B bytes in two of B / 2 each. */
+static status_t measure_link(const struct plan *plan, const struct plan_rates *rates, struct comm *pair,
+                             struct link_rate *out) {
+    struct bucket_test t = {.pair = pair, .network = largest_network(plan)};
+    double latency_s, bytes_per_s = 0;
+    while (t.n < t.network->n_buckets && t.n < MOST_BUCKETS && (t.n == 0 || t.n_bytes < MOST_BYTES))
+        t.n_bytes += t.network->bucket_bytes[t.n++];
+    t.data = memory_aligned((size_t)t.n_bytes + SMALL_BYTES);
+    CHECK(t.data, STATUS_NO_MEMORY, "no memory for messages of %.0f bytes", t.n_bytes);
+    memset(t.data, 0, (size_t)t.n_bytes + SMALL_BYTES);
+    status_t status = time_all_reduce(pair, t.data, SMALL_BYTES / 4, &latency_s);
+    if (status == STATUS_OK) status = measure_buckets(plan, rates, latency_s, &t, &bytes_per_s);
     if (status != STATUS_OK) return status; /* MPI may still use the data */
-    free(data);
-    *out = (struct link_rate){.latency_s = small_s,
-                              .bytes_per_s = n_bytes / fmax(large_s - 2 * small_s, 0.05 * large_s)};
+    free(t.data);
+    *out = (struct link_rate){.latency_s = latency_s, .bytes_per_s = bytes_per_s};
     return STATUS_OK;
 }
 
 /* Rank 0 and the first other rank that lies on its node (or not). */
-static status_t measure_pair(const struct plan *plan, struct comm *world, bool same_node,
-                             struct link_rate *out, bool *known) {
+static status_t measure_pair(const struct plan *plan, const struct plan_rates *rates, struct comm *world,
+                             bool same_node, struct link_rate *out, bool *known) {
     int other = 1;
     while (other < comm_size(world) && (comm_node(world, other) == comm_node(world, 0)) != same_node) other++;
     if (other == comm_size(world)) return STATUS_OK; /* what is known already stays */
@@ -164,7 +212,7 @@ static status_t measure_pair(const struct plan *plan, struct comm *world, bool s
     struct comm *pair = NULL;
     TRY(comm_split(world, 1, &membership, &pair));
     if (pair) {
-        const status_t status = measure_link(plan, pair, out);
+        const status_t status = measure_link(plan, rates, pair, out);
         comm_free(&pair);
         TRY(status);
     }
@@ -173,6 +221,6 @@ static status_t measure_pair(const struct plan *plan, struct comm *world, bool s
 
 status_t plan_measure_links(const struct plan *plan, struct comm *world, struct plan_rates *rates) {
     TRY(comm_barrier(world));
-    TRY(measure_pair(plan, world, true, &rates->intra, &rates->intra_known));
-    return measure_pair(plan, world, false, &rates->inter, &rates->inter_known);
+    TRY(measure_pair(plan, rates, world, true, &rates->intra, &rates->intra_known));
+    return measure_pair(plan, rates, world, false, &rates->inter, &rates->inter_known);
 }

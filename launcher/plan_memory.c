@@ -144,8 +144,10 @@ status_t plan_memory_print(const struct plan *plan, FILE *out) {
     struct plan_memory rows[PLAN_MAX_MEMORY];
     int n = 0;
     TRY(plan_memory_find(plan, rows, &n));
-    fprintf(out, "\nMiB a rank (largest share of the batch; without scratch of single operations, images and "
-                 "libraries)\n");
+    fprintf(out,
+            "\nMiB a rank, %s (largest share of the batch; without scratch of single operations, images and "
+            "libraries)\n",
+            plan->precision == DTYPE_BF16 ? "bf16" : "fp32");
     fprintf(out, "%-16s %-9s %9s %9s %9s %9s %11s %11s %9s\n", "peer", "stage", "weights", "gradients",
             "optimiser", "ZeRO-1", "activations", "recomputed", "total");
     for (int i = 0; i < n; i++) {

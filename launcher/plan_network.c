@@ -113,11 +113,13 @@ static status_t side_of(const struct model_settings *model, int64_t given, int32
 }
 
 status_t plan_new(const struct settings *settings, const struct plan_data *data,
-                  const struct plan_rates *rates, struct plan *out) {
+                  const struct plan_rates *rates, bool gpus, struct plan *out) {
     struct plan plan = {.settings = settings, .rates = rates, .data = *data};
     status_t status = STATUS_OK;
     const int32_t k = data->known ? data->n_classes : 100;
-    plan.precision = settings->precision == PRECISION_BF16 ? DTYPE_BF16 : DTYPE_F32;
+    plan.precision = settings->precision == PRECISION_BF16 || (gpus && settings->precision == PRECISION_AUTO)
+                         ? DTYPE_BF16
+                         : DTYPE_F32;
     for (int p = 0; p < settings->n_peers; p++) {
         const struct peer_settings *peer = &settings->peers[p];
         struct plan_network *n = &plan.networks[p];

@@ -152,13 +152,8 @@ double plan_step_flop(const struct plan *plan) {
 /* How much slower a rank is because its node has more threads than cores. */
 static double crowding(const struct plan *plan) {
     const struct plan_world *w = &plan->world;
-    int most = 0;
-    for (int h = 0; h < w->n_hosts; h++) {
-        int here = 0;
-        for (int r = 0; r < w->n_ranks; r++) here += w->host[r] == h;
-        if (here > most) most = here;
-    }
     if (w->n_devices || plan->rates->cores <= 0) return 1;
+    const double most = ceil((double)w->n_ranks / w->n_hosts);
     return fmax(1, most * plan->rates->threads / plan->rates->cores);
 }
 
@@ -181,7 +176,7 @@ static void add_stage(struct plan *plan, const char *name, double n_steps, doubl
 }
 
 /* Full-batch steps: logits and gradient of W, every row kept (the most there can be). */
-static void add_heads(struct plan *plan) {
+static status_t add_heads(struct plan *plan) {
     const struct heads_settings *s = &plan->settings->heads;
     const struct plan_data *d = &plan->data;
     const struct step_machine m = machine_of(plan, &plan->world);
@@ -192,7 +187,8 @@ static void add_heads(struct plan *plan) {
         const double w = (double)n->n_features * d->n_classes;
         const int size = plan->world.placement.group_size[p];
         const struct step_group group = {.n_ranks = size, .ranks = plan->world.placement.group[p]};
-        const struct group_shape shape = step_shape(&m, &group);
+        struct group_shape shape;
+        TRY(step_shape(&m, &group, &shape));
         const struct link_cost reduce = links_all_reduce(&m.links, &shape, 4 * w);
         const double scale = crowding(plan) / size / plan->rates->head_flop_per_s;
         step_s = fmax(step_s, 4 * all * w * scale + reduce.own_s + reduce.wire_s);
@@ -201,6 +197,7 @@ static void add_heads(struct plan *plan) {
     const double n_steps = (double)(s->outer * s->inner);
     add_stage(plan, "heads, initial", (double)s->init.steps, initial_s, (double)s->init.steps * initial_s);
     add_stage(plan, "heads", n_steps, step_s, n_steps * step_s);
+    return STATUS_OK;
 }
 
 static status_t add_cotrain(struct plan *plan) {
@@ -246,7 +243,7 @@ static status_t add_stages(struct plan *plan) {
         TRY(forward_all(plan, images, &time_s));
         add_stage(plan, "features", images, 0, time_s);
     }
-    if (settings_has_stage(s, STAGE_HEADS) && d->known) add_heads(plan);
+    if (settings_has_stage(s, STAGE_HEADS) && d->known) TRY(add_heads(plan));
     if (settings_has_stage(s, STAGE_COTRAIN)) TRY(add_cotrain(plan));
     if (settings_has_stage(s, STAGE_DISTIL)) TRY(add_distil(plan));
     return STATUS_OK;

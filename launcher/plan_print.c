@@ -177,7 +177,9 @@ static void print_step(const struct plan *plan, FILE *out) {
 }
 
 static void print_curve(const struct plan *plan, FILE *out) {
-    fprintf(out, "\n%6s %6s %-12s %12s %12s %9s %11s\n", "hosts", "ranks", "groups", "ms a step", "images/s",
+    fprintf(out, "\nScaling of %s\n",
+            settings_has_stage(plan->settings, STAGE_COTRAIN) ? "co-training" : "distillation");
+    fprintf(out, "%6s %6s %-12s %12s %12s %9s %11s\n", "hosts", "ranks", "groups", "ms a step", "images/s",
             "speed-up", "efficiency");
     for (int i = 0; i < plan->n_curve; i++) {
         const struct plan_point *p = &plan->curve[i];

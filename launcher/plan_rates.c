@@ -292,6 +292,14 @@ status_t rates_read(const char *path, struct plan_rates *out) {
 /* ---- writing
  * ------------------------------------------------------------------------------------------------------ */
 
+/* In quotes; what YAML would take for its own becomes '?'. */
+static void write_text(const char *key, const char *text, FILE *out) {
+    fprintf(out, "%s: \"", key);
+    for (const char *p = text; *p; p++)
+        fputc(*p == '"' || *p == '\\' || (unsigned char)*p < 32 || (unsigned char)*p > 126 ? '?' : *p, out);
+    fputs("\"\n", out);
+}
+
 static void write_link(const char *name, const struct link_rate *link, bool known, FILE *out) {
     if (known)
         fprintf(out, "  %s: {latency_s: %.4g, bytes_per_s: %.4g}\n", name, link->latency_s,
@@ -299,32 +307,32 @@ static void write_link(const char *name, const struct link_rate *link, bool know
 }
 
 static void write_network(const struct network_rate *n, FILE *out) {
+    write_text("  - name", n->name, out);
     fprintf(out,
-            "  - name: %s\n    macs: %.0f\n    recompute: %s\n    update_s: %.5g\n    data_s: %.5g\n"
-            "    predict_s: %.5g\n    points:                    # images, forward_s, backward_s\n",
-            n->name, n->macs, n->recompute ? "true" : "false", n->update_s, n->data_s, n->predict_s);
+            "    macs: %.10g\n    recompute: %s\n    update_s: %.5g\n    data_s: %.5g\n    predict_s: %.5g\n"
+            "    points: # images, forward_s, backward_s\n",
+            n->macs, n->recompute ? "true" : "false", n->update_s, n->data_s, n->predict_s);
     for (int i = 0; i < n->n_points; i++)
-        fprintf(out, "      - [%.0f, %.6g, %.6g]\n", n->points[i].images, n->points[i].forward_s,
+        fprintf(out, "      - [%.17g, %.6g, %.6g]\n", n->points[i].images, n->points[i].forward_s,
                 n->points[i].backward_s);
 }
 
 void rates_write(const struct plan_rates *r, FILE *out) {
+    fputs("# Times of one rank and of the links, for marrs_dist plan --rates. Made by marrs_dist plan "
+          "--calibrate; may\n"
+          "# be edited (docs/running-at-scale.md).\nformat: marrs-rates\nversion: 1\n",
+          out);
+    write_text("kind", r->kind, out);
+    write_text("about", r->about, out);
+    write_text("device", r->device, out);
     fprintf(out,
-            "# Times of one rank and of the links, for marrs_dist plan --rates. Made by marrs_dist plan "
-            "--calibrate; "
-            "may be\n# edited (docs/running-at-scale.md).\nformat: marrs-rates\nversion: 1\nkind: %s\nabout: "
-            "\"%s\"\n"
-            "device: %s\ncores: %.0f                        # of a node\nthreads: %.0f                      "
-            "# a rank "
-            "computes with\nworkers: %.0f                      # that decode, a rank\nbusy: %.4f             "
-            "      # "
-            "time of a step with all cores busy / alone\nhead_flop_per_s: %.4g\n",
-            r->kind, r->about, r->device, r->cores, r->threads, r->workers, r->busy, r->head_flop_per_s);
-    fputs("networks:\n", out);
+            "cores: %.10g # of a node\nthreads: %.10g # a rank computes with\nworkers: %.10g # that decode, "
+            "a rank\n"
+            "busy: %.6g # time of a step with all cores busy / alone\nhead_flop_per_s: %.4g\nnetworks:\n",
+            r->cores, r->threads, r->workers, r->busy, r->head_flop_per_s);
     for (int i = 0; i < r->n_networks; i++) write_network(&r->networks[i], out);
     if (!r->intra_known && !r->inter_known) return;
-    fputs("links:                         # intra: a rank's within a node; inter: a node's to the others\n",
-          out);
+    fputs("links: # intra: a rank's within a node; inter: a node's to the others\n", out);
     write_link("intra", &r->intra, r->intra_known, out);
     write_link("inter", &r->inter, r->inter_known, out);
 }

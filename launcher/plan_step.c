@@ -65,22 +65,24 @@ struct walk {
     bool reduced; /* one rank stands for each group */
 };
 
-struct group_shape step_shape(const struct step_machine *m, const struct step_group *g) {
-    struct group_shape s = {.n = g->n_ranks};
-    int here = 0, last = -1;
-    for (int i = 0; i < g->n_ranks; i++) { /* ranks of a node need not be neighbours: count each node once */
-        bool first = true;
-        here = 0;
-        last = m->node[g->ranks[i]];
-        for (int k = 0; k < g->n_ranks; k++) {
-            if (m->node[g->ranks[k]] != last) continue;
-            first &= k >= i;
-            here++;
-        }
-        s.n_nodes += first;
-        if (here > s.most_on_node) s.most_on_node = here;
+/* ranks NULL: the machine's first n_ranks. */
+static status_t shape_of(const struct step_machine *m, const int *ranks, int n_ranks,
+                         struct group_shape *out) {
+    struct group_shape s = {.n = n_ranks};
+    int *here = memory_zeroed((size_t)m->n_nodes, sizeof *here);
+    CHECK(here, STATUS_NO_MEMORY, "out of memory for the plan of a step");
+    for (int i = 0; i < n_ranks; i++) {
+        const int n = ++here[m->node[ranks ? ranks[i] : i]];
+        s.n_nodes += n == 1;
+        if (n > s.most_on_node) s.most_on_node = n;
     }
-    return s;
+    free(here);
+    *out = s;
+    return STATUS_OK;
+}
+
+status_t step_shape(const struct step_machine *m, const struct step_group *g, struct group_shape *out) {
+    return shape_of(m, g->ranks, g->n_ranks, out);
 }
 
 /* ---- what a rank does in a step
@@ -286,20 +288,10 @@ static status_t find_sources(struct walk *k, int rank) {
     return STATUS_OK;
 }
 
-static struct group_shape world_shape(const struct step_machine *m) {
-    struct group_shape s = {.n = m->n_ranks, .n_nodes = m->n_nodes};
-    for (int node = 0; node < m->n_nodes; node++) {
-        int here = 0;
-        for (int r = 0; r < m->n_ranks; r++) here += m->node[r] == node;
-        if (here > s.most_on_node) s.most_on_node = here;
-    }
-    return s;
-}
-
 static status_t set_up(struct walk *k) {
     struct group_meetings meetings[SETTINGS_MAX_PEERS];
     const struct step_machine *m = k->machine;
-    k->world = world_shape(m);
+    TRY(shape_of(m, NULL, m->n_ranks, &k->world));
     k->reduced = m->n_ranks > MAX_WALKERS;
     k->n_walkers = k->reduced ? k->n_groups : m->n_ranks;
     k->n_nodes = k->reduced ? k->n_groups : m->n_nodes;
@@ -309,7 +301,7 @@ static status_t set_up(struct walk *k) {
     k->demand = memory_zeroed((size_t)k->n_nodes, sizeof *k->demand);
     CHECK(k->walkers && k->demand, STATUS_NO_MEMORY, "out of memory for the plan of a step");
     for (int g = 0; g < k->n_groups; g++) {
-        k->shapes[g] = step_shape(m, &k->groups[g]);
+        TRY(step_shape(m, &k->groups[g], &k->shapes[g]));
         TRY(make_meetings(k, g, &meetings[g]));
     }
     const double report_s = links_all_reduce(&m->links, &k->world, REPORT_BYTES).wire_s;

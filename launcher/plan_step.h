@@ -63,7 +63,8 @@ struct step_result {
 };
 
 /* Ranks of a group on the machine's nodes. */
-struct group_shape step_shape(const struct step_machine *machine, const struct step_group *group);
+status_t step_shape(const struct step_machine *machine, const struct step_group *group,
+                    struct group_shape *out);
 
 /* STATUS_NO_MEMORY, STATUS_INTERNAL for a machine it cannot walk through. */
 status_t step_predict(const struct step_machine *machine, const struct step_group *groups, int n_groups,

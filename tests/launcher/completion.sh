@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What bash and zsh complete: commands, options, their words, files, keys of a configuration and their words; every
 # option of every command and every key are there. zsh's part is left out where there is no zsh.
-# LIMIT 120
+# LIMIT 300
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 program=$PWD/build/marrs_dist
@@ -88,22 +88,22 @@ if ! command -v zsh >/dev/null; then
 fi
 zsh -n _marrs_dist || bad=1
 
-# A zsh on a terminal of its own: type $1 and Tab, and what the line is then; with $2 Tabs, what is listed.
+# A zsh on a terminal of its own: type $1 and Tab, and wait until all of the other words are to be seen, 30 s at most.
 cat >complete.zsh <<'END'
 zmodload zsh/zpty
 zpty z zsh -f -i
 zpty -w z 'PS1="" RPS1="" TERM=dumb; unsetopt zle_bracketed_paste menu_complete auto_menu; stty rows 200 cols 150'
 zpty -w z 'fpath=($PWD $fpath); autoload -Uz compinit; compinit -u -D; bindkey "^I" complete-word; echo READY=1'
-local text
+local text all='' word
 zpty -r -m z text '*READY=1*READY=1*' # as typed, and as said
-zpty -n -w z "$1"$'\t'
-sleep 0.1
-zpty -n -w z $'\t'
-integer quiet=0
-local all=''
-while ((quiet++ < 5)); do
+zpty -n -w z "$1"
+integer round missing=1
+for ((round = 0; round < 300 && missing; round++)); do
+    ((round % 20)) || zpty -n -w z $'\t' # the first may come before the terminal listens
     sleep 0.1
-    while zpty -r -t z text; do all+=$text quiet=0; done
+    while zpty -r -t z text; do all+=$text; done
+    missing=0
+    for word in "${@:2}"; do [[ $all == *$word* ]] || missing=1; done
 done
 zpty -d z
 print -r -- "$all"
@@ -111,7 +111,7 @@ END
 zsh_expect() { # line, words that the terminal must show
     local line=$1 word
     shift
-    timeout 60 zsh -f complete.zsh "$line" 2>&1 | sed 's/\x1b\[[0-9;?]*[a-zA-Z]//g' | tr -d '\r\a' >out
+    timeout 60 zsh -f complete.zsh "$line" "$@" 2>&1 | sed 's/\x1b\[[0-9;?]*[a-zA-Z]//g' | tr -d '\r\a' >out
     for word; do
         grep -qF -e "$word" out || { echo "zsh: '$line' shows no $word:"; cat out; bad=1; }
     done

@@ -71,10 +71,10 @@ awk '$1 == "convnext" && $2 == "heads" { mib = $NF } END { exit !(mib > 2000 && 
 small=(configs/digits.yaml cotrain.batch.source=4 cotrain.batch.labelled=3 cotrain.batch.unlabelled=4 distil.batch.source=4
     distil.batch.labelled=4 distil.batch.unlabelled=4)
 "${MPIRUN:-mpirun}" -np 2 "$program" plan "${small[@]}" --calibrate "$work/measured" --seconds 0.02 >"$work/out" 2>&1 || fail "calibrate: exit $?"
-for key in 'kind: measured' 'name: convnext' 'name: swin' 'name: student' 'intra: '; do
+for key in 'kind: "measured"' 'name: "convnext"' 'name: "swin"' 'name: "student"' 'intra: '; do
     grep -q -- "$key" "$work/measured" || fail "calibrate: no $key"
 done
-grep -q 'data_s: 0$' <(sed '/name: student/,$d' "$work/measured") && fail "calibrate: images were not read"
+grep -q 'data_s: 0$' <(sed '/name: "student"/,$d' "$work/measured") && fail "calibrate: images were not read"
 plan "${small[@]}" --rates "$work/measured" --nodes 1 --ranks-per-node 2
 has 'Links: within a node [0-9.]+ us \+ bytes / [0-9.e+]+ GB/s; between'
 "${MPIRUN:-mpirun}" -np 2 "$program" plan "${small[@]}" --rates "$work/measured" >"$work/out" 2>&1 || fail "under mpirun"

@@ -70,12 +70,27 @@ static void links_by_hand(void **state) {
     c = links_all_reduce(&ethernet, &many, 40000);
     assert_near(c.wire_s, 2 * 39 * 2e-3 + 78000 / 1e5);
     assert_near(links_all_reduce(&ethernet, &one, 1e9).wire_s, 0);
+    /* GPUs: latency within the node and log2(10) rounded up of them between nodes; the slower link's bytes */
+    struct links gpus = ethernet;
+    gpus.gpu = true;
+    assert_near(links_all_reduce(&gpus, &many, 40000).wire_s, 1e-3 + 4 * 2e-3 + 78000 / 1e5);
+    assert_near(links_all_reduce(&gpus, &pair, 40000).wire_s, 1e-3 + 40000 / 1e6);
     assert_near(links_reduce_to_owners(&ethernet, &apart, 10000).wire_s, 2e-3 + 50e-3);
     assert_near(links_all_gather(&ethernet, &apart, 10000).wire_s, 2e-3 + 50e-3);
     /* ZeRO-1 sends as much as an all-reduce: half of it as gradients, half as parameters */
     assert_near(links_reduce_to_owners(&ethernet, &apart, 1e5).inter_bytes +
                     links_all_gather(&ethernet, &apart, 1e5).inter_bytes,
                 links_all_reduce(&ethernet, &apart, 1e5).inter_bytes);
+}
+
+static void buckets_queue_for_the_link(void **state) {
+    (void)state;
+    const struct link_rate link = {1e-3, 1e6};
+    const double bytes[] = {10e3, 20e3, 5e3}, begin_s[] = {0, 5e-3, 100e-3};
+    assert_near(links_buckets_s(&link, bytes, begin_s, 2), 30e-3 + 2e-3); /* the second waits for the first */
+    assert_near(links_buckets_s(&link, bytes, begin_s, 3), 105e-3 + 2e-3);
+    assert_near(links_rate_of_buckets(1e-3, bytes, begin_s, 2, 32e-3), 1e6);
+    assert_near(links_rate_of_buckets(1e-3, bytes, begin_s, 3, 107e-3), 1e6);
 }
 
 static void one_rank_serves_both(void **state) {
@@ -272,6 +287,7 @@ static void rates_between_points(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(links_by_hand),
+        cmocka_unit_test(buckets_queue_for_the_link),
         cmocka_unit_test(one_rank_serves_both),
         cmocka_unit_test(lighter_group_waits),
         cmocka_unit_test(exchange_hidden_then_exposed),

@@ -2,7 +2,7 @@
 # Installation as users and packagers do it: make install (staged, moved, run from another folder as another user, removed
 # again), make dist twice (the same bytes) and a build from the archive, make deb and lintian, the package in a fresh
 # Debian. What this machine lacks (debhelper, lintian, debootstrap, root, a mirror) is left out and said.
-# LIMIT 2400
+# LIMIT 3600
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 # shellcheck source=tests/support/mpi-env.sh

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The tutorial, as a new user would type it: every command of docs/tutorial.md, in its order, in a home of its own.
-# LIMIT 1200
+# LIMIT 2400
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 # shellcheck source=tests/support/mpi-env.sh

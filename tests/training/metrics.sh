@@ -17,6 +17,7 @@ until [ "$(records killed)" -ge 14 ] || ! kill -0 $pid 2>/dev/null; do sleep 0.0
 kill -KILL $pid
 wait $pid 2>/dev/null
 sleep 2 # mpirun's ranks end within two seconds of it
+grep -q '"state":"running"' "$work/killed/state.json" || fail "state.json: $(cat "$work/killed/state.json")"
 must_train killed 2 "${keys[@]}" || done_testing
 [ "$(find "$work/killed" -name 'events.out.tfevents.*' | wc -l)" = 2 ] || fail "not one event file a start"
 
@@ -35,6 +36,10 @@ sed '$d' "$work/killed/metrics.jsonl" >"$work/shorter" && cp "$work/killed/metri
 "$python" tests/support/read-events.py "$work/killed" >"$work/out" 2>&1
 case $? in 0 | 77) ;; *) fail "TensorBoard, cut: $(cat "$work/out")" ;; esac
 cp "$work/whole" "$work/killed/metrics.jsonl"
+
+grep -q '"state":"finished"' "$work/killed/state.json" || fail "state.json: $(cat "$work/killed/state.json")"
+"$program" watch --once "$work/killed" >"$work/out" 2>&1 || fail "watch: $(cat "$work/out")"
+grep -q '^finished .* ago$' "$work/out" || fail "watch: $(cat "$work/out")"
 
 [ -s "$prom" ] || fail "no $prom"
 [ "$(find "$work/node" -type f | wc -l)" = 1 ] || fail "temporary files left: $(ls "$work/node")"
