@@ -1,7 +1,7 @@
 /* Whole small networks against timm and torchvision in float64 (golden/nets): activations, features, logits,
  * loss, every gradient, running statistics, and five steps of two optimisers; on every table of operations.
- * $GOLDEN names another folder of cases in the same form.
- * LIMIT 300 */
+ * $GOLDEN names another folder of cases in the same form. */
+// LIMIT 300
 #include "models/ops/ref/checked.h"
 #include "models/ops/ref/ref.h"
 #include "tests/support/cuda_twin.h"
