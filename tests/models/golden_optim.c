@@ -1,5 +1,6 @@
 // Ten steps of every optimiser case in $GOLDEN/optim.h5 on all tables, whole and in shards; clipping factor,
 // skipped steps, bf16 shadow and moving average.
+// LIMIT 240
 #include "models/ops/bf16.h"
 #include "tests/support/tables.h"
 #include "tests/support/test.h"

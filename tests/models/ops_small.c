@@ -1,6 +1,7 @@
 // Small operations of every table against values worked out by hand; images against golden normalised ones;
 // batch norm over a group: two halves with their sums added give what the whole batch gives, and masked
 // images take no part.
+// LIMIT 240
 #include "tests/support/tables.h"
 #include "tests/support/test.h"
 
