@@ -1,5 +1,5 @@
-/* Batches ahead of need: worker threads read, decode, view and normalise; the consumer takes them in step
- * order.
+/* Batches ahead of need: worker threads read, decode, view and normalise (or leave that to a GPU); the
+ * consumer takes them in step order.
  *
  * A loader serves *streams* (a split sampled in some way: source, labelled, unlabelled) through *parts* (one
  * view of one stream for one peer: own view, strong view). An image that several parts of its stream want is
@@ -37,7 +37,11 @@ struct loader_part {
     int64_t part, n_parts; /* this rank's share of the batch; part -1: nothing here (n = 0 in every batch) */
 };
 
-enum loader_type { LOADER_F32, LOADER_BF16 };
+enum loader_type {
+    LOADER_F32,
+    LOADER_BF16,
+    LOADER_U8 /* as the views leave them: whoever takes them normalises, as normalise_f32() does */
+};
 
 struct loader_config {
     const struct loader_stream *streams;
@@ -58,7 +62,7 @@ struct loader_config {
 };
 
 struct loader_output {
-    void *pixels;     /* (n,S,S,3) float or bfloat16, normalised */
+    void *pixels;     /* (n,S,S,3) float or bfloat16, normalised, or bytes */
     int32_t *labels;  /* (n) */
     uint32_t *images; /* (n) image indices of the shard_set */
     int64_t n;
@@ -81,6 +85,9 @@ struct loader_statistics {
 };
 
 struct loader;
+
+/* Bytes of pixels that one batch brings at most, all parts together, in the configuration's type. */
+size_t loader_batch_bytes(const struct loader_config *config);
 
 /* Check the configuration, allocate everything and start the threads. STATUS_BAD_CONFIG, STATUS_NO_MEMORY.
  * The arrays of the configuration are copied; the splits must stay. */

@@ -6,7 +6,8 @@
 #include <string.h>
 
 static size_t element_bytes(const struct loader_plan *plan) {
-    return plan->config.type == LOADER_BF16 ? 2 : 4;
+    static const size_t n_bytes[] = {[LOADER_F32] = 4, [LOADER_BF16] = 2, [LOADER_U8] = 1};
+    return n_bytes[plan->config.type];
 }
 
 static status_t check(const struct loader_config *c) {
@@ -83,6 +84,18 @@ void loader_plan_free(struct loader_plan *plan) {
 /* Rows that a part needs at most: shares differ by one. */
 static size_t rows_at_most(const struct loader_plan *plan, const struct loader_part *p) {
     return p->part == -1 ? 0 : plan->samplers[p->stream].batch / (size_t)p->n_parts + 1;
+}
+
+size_t loader_batch_bytes(const struct loader_config *c) {
+    const struct loader_plan plan = {.config = *c};
+    size_t n_bytes = 0;
+    for (int i = 0; i < c->n_parts; i++) {
+        const struct loader_part *p = &c->parts[i];
+        const size_t side = (size_t)p->view.size,
+                     rows = p->part == -1 ? 0 : c->streams[p->stream].batch / (size_t)p->n_parts + 1;
+        n_bytes += rows * 3 * side * side * element_bytes(&plan);
+    }
+    return n_bytes;
 }
 
 status_t loader_slot_init(const struct loader_plan *plan, struct loader_slot *slot) {
@@ -193,7 +206,9 @@ static status_t fill_part(const struct loader_plan *plan, struct loader_slot *sl
     const bool from_plain = p->view.kind == VIEW_STRONG && job->plain_size == p->view.size;
     TRY(view_apply(&scratch->views, &p->view, &key, from_plain ? &scratch->plain : job->image, made));
     if (p->view.kind == VIEW_NONE) job->plain_size = p->view.size;
-    if (plan->config.type == LOADER_BF16)
+    if (plan->config.type == LOADER_U8)
+        memcpy(pixels, made->data, row_bytes);
+    else if (plan->config.type == LOADER_BF16)
         normalise_bf16(made, (uint16_t *)(void *)pixels);
     else
         normalise_f32(made, (float *)(void *)pixels);

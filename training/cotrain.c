@@ -5,10 +5,10 @@
 #include "common/file.h"
 #include "common/log.h"
 #include "common/memory.h"
-#include "data_shards/loader.h"
 #include "models/weights.h"
 #include "training/checkpoint.h"
 #include "training/cotrain_log.h"
+#include "training/pixels.h"
 #include "training/predict.h"
 #include "training/rank_times.h"
 #include "training/schedule.h"
@@ -38,7 +38,7 @@ struct cotrain {
     int32_t n_members;
     struct exchange_plan *plan;
     struct exchange_request *exchange;
-    struct loader *loader;
+    struct pixels pixels;
     bool warmup;
     int64_t n_steps; /* of warm-up and co-training together */
     struct progress progress;
@@ -91,31 +91,27 @@ static status_t open_loader(struct cotrain *c, int64_t first_step, int64_t end_s
     struct loader_part parts[SETTINGS_MAX_PEERS * N_INPUTS];
     int n_parts;
     describe_parts(c, parts, &n_parts);
-    return loader_open(
-        &(struct loader_config){.streams = streams,
-                                .n_streams = c->warmup ? 2 : 3,
-                                .parts = parts,
-                                .n_parts = n_parts,
-                                .seed = (uint64_t)c->run->settings->seed,
-                                .stage = STAGE_COTRAIN,
-                                .first_step = first_step * c->settings->accumulate,
-                                .end_step = end_step * c->settings->accumulate,
-                                .fixed_view_step = -1,
-                                .type = c->run->precision == DTYPE_BF16 ? LOADER_BF16 : LOADER_F32,
-                                .n_threads = c->run->n_workers,
-                                .n_ahead = (int)c->run->settings->data.read_ahead,
-                                .verify = c->run->settings->data.verify},
-        &c->loader);
+    return pixels_open(&c->pixels, c->run->ops, c->run->be, c->run->precision,
+                       &(struct loader_config){.streams = streams,
+                                               .n_streams = c->warmup ? 2 : 3,
+                                               .parts = parts,
+                                               .n_parts = n_parts,
+                                               .seed = (uint64_t)c->run->settings->seed,
+                                               .stage = STAGE_COTRAIN,
+                                               .first_step = first_step * c->settings->accumulate,
+                                               .end_step = end_step * c->settings->accumulate,
+                                               .fixed_view_step = -1,
+                                               .n_threads = c->run->n_workers,
+                                               .n_ahead = (int)c->run->settings->data.read_ahead,
+                                               .verify = c->run->settings->data.verify});
 }
 
 static status_t copy_batch(struct cotrain *c, struct member *member, const struct loader_batch *batch) {
-    const size_t side = (size_t)member->peer->image,
-                 row_bytes = side * side * 3 * dtype_bytes(c->run->precision);
     for (int32_t i = 0; i < n_inputs(c); i++) {
         const struct loader_output *in = &batch->parts[member->first_part + i];
         if (in->n == 0) continue;
-        TRY(c->run->ops->copy_in(c->run->be, cotrain_input(&member->step, (enum step_input)i), in->pixels,
-                                 (size_t)in->n * row_bytes));
+        TRY(pixels_copy(&c->pixels, batch, (int)member->first_part + i,
+                        cotrain_input(&member->step, (enum step_input)i)));
         if (i <= INPUT_LABELLED) TRY(cotrain_set_labels(&member->step, (enum step_input)i, in->labels));
     }
     return STATUS_OK;
@@ -189,7 +185,7 @@ struct step_times {
 static status_t micro_step(struct cotrain *c, int64_t step, int64_t micro, struct step_times *times) {
     struct loader_batch *batch;
     struct cotrain_step steps[SETTINGS_MAX_PEERS];
-    TRY(loader_next(c->loader, &batch));
+    TRY(pixels_next(&c->pixels, &batch));
     CHECK(batch, STATUS_INTERNAL, "the loader ended at step %lld", (long long)step);
     times->data_s += batch->wait_s;
     status_t status = STATUS_OK;
@@ -207,8 +203,9 @@ static status_t micro_step(struct cotrain *c, int64_t step, int64_t micro, struc
     for (int32_t m = 0; m < c->n_members; m++)
         TRY_TO(done, cotrain_backward(&c->members[m].step, &steps[m], micro == 0,
                                       micro == c->settings->accumulate - 1));
+    status = pixels_ahead(&c->pixels);
 done:
-    loader_release(c->loader, batch);
+    loader_release(c->pixels.loader, batch);
     return status;
 }
 
@@ -425,8 +422,7 @@ static status_t load(struct cotrain *c, int64_t n_done) {
  * ------------------------------------------------------------------------------------------------ */
 
 static void close_phase(struct cotrain *c) {
-    loader_close(c->loader);
-    c->loader = NULL;
+    pixels_close(&c->pixels);
     exchange_plan_free(&c->plan);
     for (int32_t m = 0; m < c->n_members; m++) cotrain_peer_free(&c->members[m].step);
 }
@@ -589,8 +585,8 @@ status_t stage_cotrain(struct run *run) {
     if (status == STATUS_OK) status = open_members(c);
     if (status == STATUS_OK) status = run_phases(c);
     progress_clear(&c->progress);
-    loader_close(c->loader);
-    c->loader = NULL;
+    loader_close(c->pixels.loader);
+    c->pixels.loader = NULL;
     /* After a failure transfers may be under way, into these buffers: they live until the process ends. */
     if (status != STATUS_OK && status != STATUS_STOPPED && comm_size(run->world) > 1) return status;
     close_phase(c);

@@ -3,10 +3,10 @@
 #include "common/file.h"
 #include "common/log.h"
 #include "common/memory.h"
-#include "data_shards/loader.h"
 #include "models/weights.h"
 #include "training/checkpoint.h"
 #include "training/distil_step.h"
+#include "training/pixels.h"
 #include "training/predict.h"
 #include "training/rank_times.h"
 #include "training/schedule.h"
@@ -36,7 +36,7 @@ struct distil {
     int64_t best_step;
     double best_accuracy;
     struct student_shape shape;
-    struct loader *loader;
+    struct pixels pixels;
     struct progress progress;
     uint8_t *kept;   /* (N_u local) host */
     float *soft;     /* (N_u local,K) host, with a temperature */
@@ -113,21 +113,19 @@ static status_t open_loader(struct distil *d, int64_t first_step) {
                                         .part = comm_rank(d->run->world),
                                         .n_parts = comm_size(d->run->world)};
     }
-    return loader_open(
-        &(struct loader_config){.streams = streams,
-                                .n_streams = DISTIL_N_INPUTS,
-                                .parts = parts,
-                                .n_parts = DISTIL_N_INPUTS,
-                                .seed = (uint64_t)d->run->settings->seed,
-                                .stage = STAGE_DISTIL,
-                                .first_step = first_step,
-                                .end_step = d->settings->steps,
-                                .fixed_view_step = -1,
-                                .type = d->run->precision == DTYPE_BF16 ? LOADER_BF16 : LOADER_F32,
-                                .n_threads = d->run->n_workers,
-                                .n_ahead = (int)d->run->settings->data.read_ahead,
-                                .verify = d->run->settings->data.verify},
-        &d->loader);
+    return pixels_open(&d->pixels, d->run->ops, d->run->be, d->run->precision,
+                       &(struct loader_config){.streams = streams,
+                                               .n_streams = DISTIL_N_INPUTS,
+                                               .parts = parts,
+                                               .n_parts = DISTIL_N_INPUTS,
+                                               .seed = (uint64_t)d->run->settings->seed,
+                                               .stage = STAGE_DISTIL,
+                                               .first_step = first_step,
+                                               .end_step = d->settings->steps,
+                                               .fixed_view_step = -1,
+                                               .n_threads = d->run->n_workers,
+                                               .n_ahead = (int)d->run->settings->data.read_ahead,
+                                               .verify = d->run->settings->data.verify});
 }
 
 /* What the teachers say of the unlabelled rows at hand. */
@@ -145,13 +143,10 @@ static status_t teach(struct distil *d, const struct loader_output *in) {
 }
 
 static status_t copy_batch(struct distil *d, const struct loader_batch *batch) {
-    const size_t side = (size_t)d->shape.train_view.size,
-                 row_bytes = side * side * 3 * dtype_bytes(d->run->precision);
     for (int i = 0; i < DISTIL_N_INPUTS; i++) {
         const struct loader_output *in = &batch->parts[i];
         if (in->n == 0) continue;
-        TRY(d->run->ops->copy_in(d->run->be, distil_input(&d->student, (enum distil_input)i), in->pixels,
-                                 (size_t)in->n * row_bytes));
+        TRY(pixels_copy(&d->pixels, batch, i, distil_input(&d->student, (enum distil_input)i)));
         if (i != DISTIL_UNLABELLED)
             TRY(distil_set_labels(&d->student, (enum distil_input)i, in->labels, in->images));
         else
@@ -198,15 +193,16 @@ static status_t one_step(struct distil *d, int64_t step, struct distil_report *r
     struct loader_batch *batch;
     struct optimiser_outcome outcome;
     comm_set_step(d->run->world, "distil", step);
-    TRY(loader_next(d->loader, &batch));
+    TRY(pixels_next(&d->pixels, &batch));
     CHECK(batch, STATUS_INTERNAL, "the loader ended at step %lld", (long long)step);
     *report = (struct distil_report){.data_wait_s = batch->wait_s, .stop = d->run->stop && *d->run->stop};
     status_t status = copy_batch(d, batch);
-    loader_release(d->loader, batch);
+    loader_release(d->pixels.loader, batch);
     if (status != STATUS_OK) return status;
     const struct rng_key rng = {
         .seed = (uint64_t)d->run->settings->seed, .stage = STAGE_DISTIL, .peer = 255, .step = (uint32_t)step};
     TRY(distil_forward_backward(&d->student, rng));
+    TRY(pixels_ahead(&d->pixels));
     TRY(distil_update(
         &d->student,
         schedule_rate(&d->settings->schedule, d->settings->optimizer.lr, step, d->settings->steps),
@@ -374,9 +370,11 @@ status_t stage_distil(struct run *run) {
     status = finish(d);
 done:
     progress_clear(&d->progress);
-    loader_close(d->loader);
+    loader_close(d->pixels.loader);
+    d->pixels.loader = NULL;
     /* After a failure transfers may be under way, into these buffers: they live until the process ends. */
     if (status != STATUS_OK && status != STATUS_STOPPED && comm_size(run->world) > 1) return status;
+    pixels_close(&d->pixels);
     predictor_free(d->predictor);
     if (d->net) weights_copy_free(d->net, &d->best);
     distil_student_free(&d->student);

@@ -1,11 +1,11 @@
 /* Stage `features`: every image of every needed domain through the frozen backbones. */
 #include "training/features.h"
+#include "training/pixels.h"
 
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/log.h"
 #include "common/memory.h"
-#include "data_shards/loader.h"
 #include "data_shards/store.h"
 #include "models/weights.h"
 
@@ -217,13 +217,13 @@ static status_t show_progress(struct work *w, const struct feature_file *f) {
     return STATUS_OK;
 }
 
-static status_t infer_batch(const struct run *run, const struct backbone *b, const struct loader_output *in,
-                            int64_t d, float *rows) {
-    const size_t n_bytes =
-        (size_t)in->n * (size_t)in->size * (size_t)in->size * 3 * dtype_bytes(b->precision);
-    TRY(run->ops->copy_in(run->be, pass_input(b->pass), in->pixels, n_bytes));
+static status_t infer_batch(const struct run *run, const struct backbone *b, struct pixels *pixels,
+                            const struct loader_batch *batch, int64_t d, float *rows) {
+    TRY(pixels_copy(pixels, batch, 0, pass_input(b->pass)));
     TRY(pass_forward(b->pass, &(struct forward_options){0}));
-    return run->ops->copy_out(run->be, rows, pass_features(b->pass), (size_t)(in->n * d) * sizeof *rows);
+    TRY(pixels_ahead(pixels));
+    return run->ops->copy_out(run->be, rows, pass_features(b->pass),
+                              (size_t)(batch->parts[0].n * d) * sizeof *rows);
 }
 
 /* Rows [rows) of a file through the backbone, piece by piece. */
@@ -245,26 +245,25 @@ static status_t compute_rows(struct work *w, const struct feature_file *f, const
                                          .seed = (uint64_t)run->settings->seed,
                                          .stage = STAGE_FEATURES,
                                          .end_step = (interval_length(rows) + batch - 1) / batch,
-                                         .type = b->precision == DTYPE_BF16 ? LOADER_BF16 : LOADER_F32,
                                          .n_threads = run->n_workers,
                                          .n_ahead = 3,
                                          .verify = run->settings->data.verify};
-    struct loader *loader;
+    struct pixels pixels;
     float *features = memory_zeroed((size_t)(interval_length(rows) * d), sizeof *features);
     CHECK(features, STATUS_NO_MEMORY, "out of memory for %lld features", (long long)interval_length(rows));
-    status_t status = loader_open(&config, &loader);
+    status_t status = pixels_open(&pixels, run->ops, run->be, b->precision, &config);
     if (status != STATUS_OK) {
         free(features);
         return status;
     }
     for (int64_t done = 0; status == STATUS_OK && done < interval_length(rows);) {
         struct loader_batch *loaded;
-        TRY_TO(out, loader_next(loader, &loaded));
+        TRY_TO(out, pixels_next(&pixels, &loaded));
         CHECK_TO(out, loaded, STATUS_INTERNAL, "the loader ended early");
-        status = infer_batch(run, b, &loaded->parts[0], d, features + done * d);
+        status = infer_batch(run, b, &pixels, loaded, d, features + done * d);
         done += loaded->parts[0].n;
         w->n_done += loaded->parts[0].n;
-        loader_release(loader, loaded);
+        loader_release(pixels.loader, loaded);
         comm_poke(run->world);
         if (run->stop && *run->stop) break;
         if (status == STATUS_OK) status = show_progress(w, f);
@@ -272,7 +271,7 @@ static status_t compute_rows(struct work *w, const struct feature_file *f, const
             status = write_piece(f, rows.begin, done, d, features);
     }
 out:
-    loader_close(loader);
+    pixels_close(&pixels);
     free(features);
     return status;
 }

@@ -1,7 +1,7 @@
 #include "training/predict.h"
 
 #include "common/memory.h"
-#include "data_shards/loader.h"
+#include "training/pixels.h"
 #include "training/trained.h"
 
 #include <math.h>
@@ -58,13 +58,14 @@ status_t predictor_use_head(struct predictor *p, const struct frozen_head *head)
 
 /* One loaded batch of n rows -> probabilities (n,K). The pass has a fixed batch: rows past n hold what was
  * there. */
-static status_t infer(struct predictor *p, const struct loader_output *in, float *probabilities) {
+static status_t infer(struct predictor *p, struct pixels *pixels, const struct loader_batch *batch,
+                      float *probabilities) {
     const struct run *run = p->run;
+    const struct loader_output *in = &batch->parts[0];
     const int64_t k = run->data.n_classes;
-    const size_t n_bytes =
-        (size_t)in->n * (size_t)p->image * (size_t)p->image * 3 * dtype_bytes(run->precision);
-    TRY(run->ops->copy_in(run->be, pass_input(p->pass), in->pixels, n_bytes));
+    TRY(pixels_copy(pixels, batch, 0, pass_input(p->pass)));
     TRY(pass_forward(p->pass, &(struct forward_options){0}));
+    TRY(pixels_ahead(pixels));
     if (p->head) {
         TRY(run->ops->copy_out(run->be, p->features, pass_features(p->pass),
                                (size_t)(in->n * p->head->d) * sizeof(float)));
@@ -94,25 +95,24 @@ static status_t infer_rows(struct predictor *p, const struct split *split, struc
                                          .seed = (uint64_t)run->settings->seed,
                                          .stage = STAGE_EVALUATE,
                                          .end_step = (interval_length(rows) + p->batch - 1) / p->batch,
-                                         .type = run->precision == DTYPE_BF16 ? LOADER_BF16 : LOADER_F32,
                                          .n_threads = run->n_workers,
                                          .n_ahead = 2,
                                          .verify = run->settings->data.verify};
-    struct loader *loader;
-    TRY(loader_open(&config, &loader));
+    struct pixels pixels;
+    TRY(pixels_open(&pixels, run->ops, run->be, run->precision, &config));
     status_t status;
     for (int64_t done = 0;;) {
         struct loader_batch *batch;
-        TRY_TO(out, loader_next(loader, &batch));
+        TRY_TO(out, pixels_next(&pixels, &batch));
         if (!batch) break;
-        status = infer(p, &batch->parts[0], probabilities + (rows.begin + done) * run->data.n_classes);
+        status = infer(p, &pixels, batch, probabilities + (rows.begin + done) * run->data.n_classes);
         done += batch->parts[0].n;
-        loader_release(loader, batch);
+        loader_release(pixels.loader, batch);
         if (status != STATUS_OK) goto out;
         comm_poke(run->world);
     }
 out:
-    loader_close(loader);
+    pixels_close(&pixels);
     return status;
 }
 

@@ -52,6 +52,9 @@ status_t ops_check(const struct ops *ops) {
     REQUIRED(adamw);
     REQUIRED(square_sum);
     REQUIRED(clip_factor);
+    CHECK(!ops->upload_open == !ops->upload_begin && !ops->upload_open == !ops->upload_normalise &&
+              !ops->upload_open == !ops->upload_close,
+          STATUS_INTERNAL, "operations '%s' have some of the slots of uploads", ops->name);
 #undef REQUIRED
     return STATUS_OK;
 }

@@ -313,6 +313,9 @@ struct optimiser_step {
     const int32_t *skip;
 };
 
+enum { UPLOAD_LANES = 2 };
+struct upload; /* see upload_open */
+
 struct ops {
     const char *name;
     int32_t abi; /* OPS_ABI */
@@ -341,6 +344,18 @@ struct ops {
      */
     status_t (*dropout)(struct backend *be, float *y, const float *x, int64_t n, int64_t d, float rate,
                         struct rng_key key, const uint32_t *host_items);
+
+    /* Optional, all or none (NULL: pixels come normalised, by copy_in): raw pixels of a batch to come travel
+     * while earlier operations run. An upload has UPLOAD_LANES buffers of n_bytes, to be used in turn. begin:
+     * host (n_bytes, free on return) -> the lane from offset on, once the lane's earlier pixels were
+     * normalised and beside everything else. normalise: y as by `normalise` from the lane's bytes from offset
+     * on, in the order of operations, once they are there. close: NULL is fine. */
+    status_t (*upload_open)(struct backend *be, size_t n_bytes, struct upload **out);
+    void (*upload_close)(struct backend *be, struct upload *upload);
+    status_t (*upload_begin)(struct backend *be, struct upload *upload, int32_t lane, size_t offset,
+                             const void *host, size_t n_bytes);
+    status_t (*upload_normalise)(struct backend *be, struct upload *upload, int32_t lane, size_t offset,
+                                 enum dtype dtype, void *y, int64_t n_pixels);
 
     /* Networks. X_scratch: bytes of scratch for forward and backward alike (the larger). NULL slots: 0 bytes.
      */
@@ -444,7 +459,7 @@ struct ops {
     void (*set_poke)(struct backend *be, void (*poke)(void *context), void *context);
 };
 
-#define OPS_ABI 1
+#define OPS_ABI 2
 
 /* Slots that are the same for every table whose memory the host reads: nothing there is worth vectorising. */
 status_t host_mask_sum(struct backend *be, const uint8_t *mask, int64_t n, double *sum);

@@ -206,6 +206,33 @@ static void sequential(void **state) {
     view_workspace_free(&views);
 }
 
+/* Bytes, normalised by whoever takes them, are what the loader gives normalised. */
+static void bytes_of_every_view(void **state) {
+    (void)state;
+    struct loader *plain = start(1, 3, 0, 2, LOADER_F32), *raw = start(1, 3, 0, 2, LOADER_U8);
+    for (int step = 0; step < 12; step++) {
+        struct loader_batch *want, *got;
+        assert_ok(loader_next(plain, &want));
+        assert_ok(loader_next(raw, &got));
+        for (int p = 0; p < N_PARTS; p++) {
+            const struct loader_output *w = &want->parts[p], *g = &got->parts[p];
+            assert_int_equal(g->n, w->n);
+            assert_memory_equal(g->images, w->images, (size_t)g->n * sizeof *g->images);
+            for (int64_t i = 0; i < g->n; i++) {
+                float pixels[3 * S * S];
+                const struct image image = {
+                    .data = (uint8_t *)g->pixels + i * 3 * S * S, .height = S, .width = S};
+                normalise_f32(&image, pixels);
+                assert_memory_equal((float *)w->pixels + i * 3 * S * S, pixels, sizeof pixels);
+            }
+        }
+        loader_release(plain, want);
+        loader_release(raw, got);
+    }
+    loader_close(plain);
+    loader_close(raw);
+}
+
 static void damaged_image_is_an_error(void **state) {
     (void)state;
     struct shard_set *set;
@@ -350,6 +377,7 @@ int main(void) {
                                        cmocka_unit_test(epochs_without_replacement),
                                        cmocka_unit_test(drop_last_and_in_order),
                                        cmocka_unit_test(sequential),
+                                       cmocka_unit_test(bytes_of_every_view),
                                        cmocka_unit_test(damaged_image_is_an_error),
                                        cmocka_unit_test(close_at_any_time),
                                        cmocka_unit_test(bad_configurations),

@@ -19,7 +19,7 @@ status_t cuda_check(cudaError_t error, const char *what, const char *file, int l
 
 /* ---- open and close ---- */
 
-static status_t staging_open(struct staging *s) {
+status_t staging_open(struct staging *s) {
     for (int i = 0; i < STAGING_SLOTS; i++) {
         TRY_CUDA(cudaMallocHost(&s->slot[i], STAGING_BYTES));
         TRY_CUDA(cudaEventCreateWithFlags(&s->event[i], cudaEventDisableTiming));
@@ -27,7 +27,7 @@ static status_t staging_open(struct staging *s) {
     return STATUS_OK;
 }
 
-static void staging_close(struct staging *s) {
+void staging_close(struct staging *s) {
     for (int i = 0; i < STAGING_SLOTS; i++) {
         if (s->event[i]) cudaEventDestroy(s->event[i]);
         if (s->slot[i]) cudaFreeHost(s->slot[i]);
@@ -69,6 +69,7 @@ status_t cuda_backend_open(int device, struct backend **out) {
 void cuda_backend_close(struct backend *be) {
     if (!be) return;
     if (be->stream) cudaStreamSynchronize(be->stream);
+    if (be->upload_stream) cudaStreamSynchronize(be->upload_stream);
     conv_engines_close(be->engines);
     gemm_plans_free(be->plans);
     if (be->lt) cublasLtDestroy(be->lt);
@@ -76,6 +77,8 @@ void cuda_backend_close(struct backend *be) {
     cudaFree(be->small);
     cudaFree(be->partials);
     staging_close(&be->staging);
+    staging_close(&be->upload_staging);
+    if (be->upload_stream) cudaStreamDestroy(be->upload_stream);
     if (be->stream) cudaStreamDestroy(be->stream);
     free(be);
 }
@@ -105,20 +108,22 @@ void cuda_release(struct backend *be, void *p) {
     cudaFree(p);
 }
 
-/* Through pinned memory, so that the copy is asynchronous and the host's buffer free at once. */
-status_t cuda_copy_in(struct backend *be, void *dst, const void *host, size_t n_bytes) {
-    struct staging *s = &be->staging;
+status_t staging_copy(struct staging *s, cudaStream_t stream, void *dst, const void *host, size_t n_bytes) {
     for (size_t done = 0; done < n_bytes;) {
         const size_t n = n_bytes - done < STAGING_BYTES ? n_bytes - done : STAGING_BYTES;
         const int slot = s->next;
         s->next = (s->next + 1) % STAGING_SLOTS;
         TRY_CUDA(cudaEventSynchronize(s->event[slot]));
         memcpy(s->slot[slot], (const char *)host + done, n);
-        TRY_CUDA(cudaMemcpyAsync((char *)dst + done, s->slot[slot], n, cudaMemcpyHostToDevice, be->stream));
-        TRY_CUDA(cudaEventRecord(s->event[slot], be->stream));
+        TRY_CUDA(cudaMemcpyAsync((char *)dst + done, s->slot[slot], n, cudaMemcpyHostToDevice, stream));
+        TRY_CUDA(cudaEventRecord(s->event[slot], stream));
         done += n;
     }
     return STATUS_OK;
+}
+
+status_t cuda_copy_in(struct backend *be, void *dst, const void *host, size_t n_bytes) {
+    return staging_copy(&be->staging, be->stream, dst, host, n_bytes);
 }
 
 status_t cuda_copy_out(struct backend *be, void *host, const void *src, size_t n_bytes) {

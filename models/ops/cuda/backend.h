@@ -30,6 +30,13 @@ struct staging {
     int next;
 };
 
+/* All slots, or nothing that staging_close() would not release. */
+status_t staging_open(struct staging *s);
+void staging_close(struct staging *s); /* once the copies are done; a zeroed struct is fine */
+/* Copy to the device behind what `stream` holds, by way of pinned memory: the host's buffer is free at once.
+ */
+status_t staging_copy(struct staging *s, cudaStream_t stream, void *dst, const void *host, size_t n_bytes);
+
 struct gemm_plans; /* gemm_plan.c: what cuBLASLt was asked for, and the algorithm it chose */
 
 struct conv_engines; /* conv_engine.c: cuDNN, and which convolutions are its */
@@ -40,6 +47,8 @@ struct backend {
     size_t max_shared; /* bytes of shared memory a block may ask for */
     cudaStream_t stream;
     struct staging staging;
+    cudaStream_t upload_stream; /* upload.c: pixels of steps to come; NULL before the first */
+    struct staging upload_staging;
     double *partials; /* [PARTIALS] */
     void *small;      /* [SMALL_BYTES]; a call's own part, see small_array() */
     size_t small_used;

@@ -22,6 +22,14 @@ status_t cuda_record_end(struct backend *be, void **recording);
 status_t cuda_replay(struct backend *be, void *recording);
 void cuda_record_free(struct backend *be, void *recording);
 
+/* upload.c */
+status_t cuda_upload_open(struct backend *be, size_t n_bytes, struct upload **out);
+void cuda_upload_close(struct backend *be, struct upload *upload);
+status_t cuda_upload_begin(struct backend *be, struct upload *upload, int32_t lane, size_t offset,
+                           const void *host, size_t n_bytes);
+status_t cuda_upload_normalise(struct backend *be, struct upload *upload, int32_t lane, size_t offset,
+                               enum dtype dtype, void *y, int64_t n_pixels);
+
 /* elementwise.cu, dropout.cu, pool.cu, patch_merge.cu */
 status_t cuda_add(struct backend *be, enum dtype dtype, void *y, const void *x, int64_t n_elem);
 status_t cuda_scale(struct backend *be, float *x, float factor, int64_t n_elem);
