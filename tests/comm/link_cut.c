@@ -1,6 +1,7 @@
 // The cable between two hosts is pulled in the middle of a run: the job ends soon after the deadline, and the
 // message names the rank that is out of reach. Hosts in network namespaces; skipped where these cannot be
-// made. LIMIT 90
+// made.
+// LIMIT 90
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

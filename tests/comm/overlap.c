@@ -1,6 +1,7 @@
 // Gradient buckets hide behind backward on a slow cable: with a poke each 0.2 ms the exposed wait is under 20
 // % of the reduction; without any MPI call it is most of it, which shows that the cable is the bottleneck.
-// Two hosts in network namespaces with 200 Mbit/s between them; skipped where these cannot be made. LIMIT 90
+// Two hosts in network namespaces with 200 Mbit/s between them; skipped where these cannot be made.
+// LIMIT 90
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

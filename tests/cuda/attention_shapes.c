@@ -1,6 +1,7 @@
 // Window attention of the GPU's table, kernels on the CPU, on the shapes of real networks: windows 7 and 12,
 // shifted, clipped to small maps, padded, all sizes of tile; heads of other widths and windows too large for
-// tensor cores take the general kernels. Forward and every gradient against the plain loops. LIMIT 120
+// tensor cores take the general kernels. Forward and every gradient against the plain loops.
+// LIMIT 120
 #include "common/rng.h"
 #include "tests/support/tables.h"
 #include "tests/support/test.h"

@@ -1,6 +1,7 @@
 // Every convolution that the GPU backend would ask of cuDNN, for whole networks at their real sizes, becomes a plan
 // of the real library for an H100 that is only described (tests/cuda/h100.json): no GPU is needed. Skipped where
-// cuDNN is not installed. LIMIT 240
+// cuDNN is not installed.
+// LIMIT 240
 #include "models/graph.h"
 #include "models/ops/cuda/cudnn_graph.h"
 #include "tests/support/test.h"

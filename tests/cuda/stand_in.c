@@ -1,5 +1,6 @@
 // Does the emulation of CUDA bite? Faulty kernels and faulty orders of streams are noticed, right ones give
-// the right answer under every seed; what CUDA refuses is refused. LIMIT 60
+// the right answer under every seed; what CUDA refuses is refused.
+// LIMIT 60
 #include "tests/emulated_cuda/faulty.h"
 #include "tests/support/test.h"
 

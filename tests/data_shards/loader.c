@@ -1,6 +1,7 @@
 // Loader: the same images, views and pixels on 1, 2, 3, 4 and 8 ranks, any number of threads, with and
 // without cache, and after a resume; epochs without replacement; damaged images come back as errors; stops at
-// any time. LIMIT 120
+// any time.
+// LIMIT 120
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,6 @@
 // Shards: written and read back; 10,000 random corruptions; wild values behind correct checksums; named
-// faults. LIMIT 120
+// faults.
+// LIMIT 120
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

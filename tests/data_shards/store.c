@@ -1,5 +1,6 @@
 // Stores: what is written is read back; partial rows; replacement; damage at random offsets is found and
-// named. LIMIT 60
+// named.
+// LIMIT 60
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

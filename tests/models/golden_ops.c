@@ -1,6 +1,7 @@
 // Every case of every operation in $GOLDEN/ops.h5 (default tests/golden), forward and every gradient, on all
 // tables: fp32 against the file within the tolerances of its README; bf16 against the plain loops on the same
-// rounded inputs. LIMIT 120
+// rounded inputs.
+// LIMIT 120
 #include "tests/support/tables.h"
 #include "tests/support/test.h"
 

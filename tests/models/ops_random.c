@@ -1,5 +1,6 @@
 // The CPU's operations against the plain loops on random shapes, fp32 and bf16, with one thread and two and
-// behind the checks; the same call twice gives the same bits. LIMIT 180
+// behind the checks; the same call twice gives the same bits.
+// LIMIT 180
 #include "tests/support/op_random.h"
 #include "tests/support/tables.h"
 #include "tests/support/test.h"

@@ -1,5 +1,6 @@
 // What is written here equals, byte for byte, what the Python package writes for the same tensors, and reads
-// back there. LIMIT 120
+// back there.
+// LIMIT 120
 #include <string.h>
 #include <unistd.h>
 #include "tests/support/test.h"
