@@ -57,7 +57,8 @@ $(TWIN_OBJ)/%.o: %.c
 
 # cuDNN's seam, cudnn_graph.h, is tests/emulated_cuda/cudnn_cpu.cpp in the twin.
 TWIN_C := $(filter-out %/cudnn_graph.c,$(CUDA_C))
-$(CUDA_TWIN): $(TWIN_C:%.c=$(TWIN_OBJ)/%.o) $(CUDA_CU:%=$(TWIN_OBJ)/%.o) $(patsubst %.c,$(TWIN_OBJ)/%.o,$(EMULATION:%.cpp=$(TWIN_OBJ)/%.cpp.o))
+TWIN_OBJECTS := $(TWIN_C:%.c=$(TWIN_OBJ)/%.o) $(CUDA_CU:%=$(TWIN_OBJ)/%.o) $(patsubst %.c,$(TWIN_OBJ)/%.o,$(EMULATION:%.cpp=$(TWIN_OBJ)/%.cpp.o))
+$(CUDA_TWIN): $(TWIN_OBJECTS)
 	$(call say,LINK,$@)
 	$(Q)$(MPICC) -shared $(SANFLAGS) -o $@ $^ $(shell pkg-config --libs openblas) -lstdc++ -lpthread -lm
 
@@ -72,8 +73,13 @@ build/%.so: FORCE
 	  { cmp -s $$from $@ || { cp -f $$from $@.new && mv -f $@.new $@; }; }
 
 # Plans of cuDNN are checked without the plugin around them.
-$(OBJ)/tests/cuda/cudnn_plans: TEST_LIB_OBJECTS += $(TWIN_OBJ)/models/ops/cuda/cudnn_graph.o
+$(OBJ)/tests/cuda/cudnn_plans: private TEST_LIB_OBJECTS += $(TWIN_OBJ)/models/ops/cuda/cudnn_graph.o
 $(OBJ)/tests/cuda/cudnn_plans: $(TWIN_OBJ)/models/ops/cuda/cudnn_graph.o
+
+# Products are tested inside the twin: plans and the stand-in are no exports of it.
+$(OBJ)/tests/cuda/gemm: private TEST_LIB_OBJECTS += $(TWIN_OBJECTS) -lstdc++
+$(OBJ)/tests/cuda/gemm: private CPPFLAGS += $(CUDA_INCLUDES)
+$(OBJ)/tests/cuda/gemm: $(TWIN_OBJECTS)
 
 # The emulation itself, with kernels and orders that are wrong.
 STAND_IN := $(addprefix $(TWIN_OBJ)/tests/emulated_cuda/,faulty.cu.o cudart_cpu.cpp.o)
