@@ -116,13 +116,15 @@ status_t cmd_bench_heads(struct launch_context *context, int argc, char **argv) 
         {.name = "--precision", .text = &precision},
         {.name = "--threads", .number = &b.threads, .minimum = 1, .maximum = 256},
         {.name = "--runs", .number = &runs, .minimum = 1, .maximum = 1000},
+        {.name = "--cpu-time", .flag = &b.bench.cpu_time},
         {0}};
     status_t status;
     TRY(arguments_parse(argc, argv, table, NULL, 0, NULL));
     TRY(bench_precision(precision, &b.dtype));
     b.n[HEAD_STRONG] = b.n[HEAD_UNLABELLED];
     if (b.threads == 0) b.threads = omp_get_max_threads();
-    b.bench = (struct bench){.ops = &ops_cpu, .runs = (int32_t)runs};
+    b.bench.ops = &ops_cpu;
+    b.bench.runs = (int32_t)runs;
     TRY_TO(done, cpu_backend_open((int32_t)b.threads, &b.bench.be));
     TRY_TO(done, comm_start_alone(&alone));
     TRY_TO(done, make_head(&b, alone));
