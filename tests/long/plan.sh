@@ -88,6 +88,12 @@ for round in $(seq "$rounds"); do
     note "slow-link-gradients" "$(predicted "$work/slow.rates" 2 1 "${one[@]}")" "$(measured "$slow_mpirun" 2 "${one[@]}")"
 done
 
+# the whole default run at 2 ranks, from its first line to its last
+all=$("$program" plan "${two[@]}" --rates "$work/two.rates" --nodes 1 --ranks-per-node 2 --hosts 1 | sed -nE 's/^all +([0-9.]+) s,.*/\1/p')
+begin=$(date +%s%N)
+${local_mpirun/'{n}'/2} "$program" "${two[@]}" run="$work/demo" log.report=false >"$work/out" 2>&1 || { cat "$work/out"; exit 1; }
+note "whole-run-np=2" "$(awk -v s="$all" 'BEGIN { print 1000 * s }')" $((($(date +%s%N) - begin) / 1000000))
+
 echo "medians of predicted / measured:"
 awk '{ n[$1]++; ratio[$1, n[$1]] = $2 / $3 }
     END {
