@@ -126,7 +126,7 @@ static const struct command_option bench_options[] = {
     {"--precision", "fp32|bf16", "of the arithmetic", "ops model heads infer"},
     {"--threads", "N", "threads (default: the cores)", "ops model heads infer data"},
     {"--runs", "N", "timed runs, whose median is shown", "ops model heads infer"},
-    {"--cpu-time", NULL, "take the processor's time; with --threads 1, where other work runs", "ops model"},
+    {"--cpu-time", NULL, "take the processor's time; with --threads 1, where other work runs", "ops model heads"},
     {"--json", NULL, "one line of JSON for each result", "ops model comm"},
     {0},
 };
