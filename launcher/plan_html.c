@@ -27,7 +27,12 @@ static void put_tiles(const struct plan *plan, FILE *out) {
     fputs("<div class=tiles>\n", out);
     if (cotrain) put_tile(out, "a step of co-training", "&nbsp;ms", 1e3 * r->step_s);
     if (cotrain) put_tile(out, "images/s of each peer", "", r->images / r->n_groups / r->step_s);
-    put_tile(out, "the whole run", hours < 1 ? "&nbsp;min" : "&nbsp;h", hours < 1 ? 60 * hours : hours);
+    if (hours >= 1)
+        put_tile(out, "the whole run", "&nbsp;h", hours);
+    else if (plan->total_s >= 60)
+        put_tile(out, "the whole run", "&nbsp;min", plan->total_s / 60);
+    else
+        put_tile(out, "the whole run", "&nbsp;s", plan->total_s);
     put_tile(out, plan->world.n_devices ? "GPU-hours" : "core-hours", "", plan_unit_hours(plan));
     if (plan->n_curve > 1 && plan->bend < plan->n_curve - 1)
         put_tile(out, "ranks after which the curve bends", "", plan->curve[plan->bend].n_ranks);
