@@ -117,6 +117,7 @@ status_t cmd_bench_heads(struct launch_context *context, int argc, char **argv) 
         {.name = "--device", .text = &device},
         {.name = "--threads", .number = &b.threads, .minimum = 1, .maximum = 256},
         {.name = "--runs", .number = &runs, .minimum = 1, .maximum = 1000},
+        {.name = "--cpu-time", .flag = &b.bench.cpu_time},
         {0}};
     status_t status;
     TRY(arguments_parse(argc, argv, table, NULL, 0, NULL));

@@ -128,7 +128,7 @@ static const struct command_option bench_options[] = {
     {"--device", "cpu|cuda|auto", "where to compute (default: cpu)", "ops model heads infer comm"},
     {"--threads", "N", "threads (default: the cores)", "ops model heads infer data"},
     {"--runs", "N", "timed runs, whose median is shown", "ops model heads infer"},
-    {"--cpu-time", NULL, "take the processor's time; with --threads 1, where other work runs", "ops model"},
+    {"--cpu-time", NULL, "take the processor's time; with --threads 1, where other work runs", "ops model heads"},
     {"--json", NULL, "one line of JSON for each result", "ops model comm"},
     {0},
 };

@@ -442,8 +442,8 @@ static void describe_machine(struct plan_rates *r) {
     const time_t now = time(NULL);
     struct tm when;
     if (gmtime_r(&now, &when)) strftime(date, sizeof date, "%Y-%m-%d", &when);
-    snprintf(r->about, sizeof r->about, "%s, %.0f cores, %.0f threads a rank, %s", cpu, r->cores, r->threads,
-             date);
+    snprintf(r->about, sizeof r->about, "%s, %.0f cores, %.0f thread%s a rank, %s", cpu, r->cores, r->threads,
+             r->threads > 1 ? "s" : "", date);
 }
 
 static status_t measure_here(const struct plan *plan, struct plan_rates *r) {

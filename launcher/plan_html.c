@@ -13,7 +13,8 @@
  * ---------------------------------------------------------------------------------------------------------
  */
 
-static void put_tile(FILE *out, const char *label, const char *unit, double value, int digits) {
+static void put_tile(FILE *out, const char *label, const char *unit, double value) {
+    const int digits = value >= 100 || value == floor(value) ? 0 : value >= 1 ? 1 : 3;
     fprintf(out, "<div class=tile><b>%.*f%s</b><span>", digits, value, unit);
     html_text(out, label);
     fputs("</span></div>\n", out);
@@ -24,12 +25,17 @@ static void put_tiles(const struct plan *plan, FILE *out) {
     const bool cotrain = settings_has_stage(plan->settings, STAGE_COTRAIN);
     const double hours = plan->total_s / 3600;
     fputs("<div class=tiles>\n", out);
-    if (cotrain) put_tile(out, "a step of co-training", "&nbsp;ms", 1e3 * r->step_s, r->step_s < 0.1 ? 1 : 0);
-    if (cotrain) put_tile(out, "images/s of each peer", "", r->images / r->n_groups / r->step_s, 0);
-    put_tile(out, "the whole run", hours < 1 ? "&nbsp;min" : "&nbsp;h", hours < 1 ? 60 * hours : hours, 1);
-    put_tile(out, plan->world.n_devices ? "GPU-hours" : "core-hours", "", plan_unit_hours(plan), 1);
+    if (cotrain) put_tile(out, "a step of co-training", "&nbsp;ms", 1e3 * r->step_s);
+    if (cotrain) put_tile(out, "images/s of each peer", "", r->images / r->n_groups / r->step_s);
+    if (hours >= 1)
+        put_tile(out, "the whole run", "&nbsp;h", hours);
+    else if (plan->total_s >= 60)
+        put_tile(out, "the whole run", "&nbsp;min", plan->total_s / 60);
+    else
+        put_tile(out, "the whole run", "&nbsp;s", plan->total_s);
+    put_tile(out, plan->world.n_devices ? "GPU-hours" : "core-hours", "", plan_unit_hours(plan));
     if (plan->n_curve > 1 && plan->bend < plan->n_curve - 1)
-        put_tile(out, "ranks after which the curve bends", "", plan->curve[plan->bend].n_ranks, 0);
+        put_tile(out, "ranks after which the curve bends", "", plan->curve[plan->bend].n_ranks);
     fputs("</div>\n", out);
 }
 
@@ -42,7 +48,7 @@ static void put_head(const struct plan *plan, const char *config, FILE *out) {
     html_text(out, base);
     fputs("</title>\n<style>\n", out);
     fputs(report_style, out);
-    fputs(".charts+.scroll{margin-top:1.2rem}.steps{margin:1rem 0}.steps "
+    fputs(".charts+.scroll{margin-top:1.2rem}.steps{margin:1rem 0;min-width:36rem}.steps "
           "text{font-size:12px}.part{fill:currentColor}.steps "
           ".end{fill:var(--soft)}ul.say{padding-left:1.1rem;max-width:52rem}ul.say li{margin:.3rem 0}\n",
           out);
@@ -78,7 +84,8 @@ static void put_bars(const struct plan *plan, FILE *out) {
     for (int i = 0; i < N_PARTS; i++)
         fprintf(out, "<span><i class=\"key c%d\"></i>%s</span>", part_colours[i], part_names[i]);
     fprintf(out,
-            "</div>\n<svg class=steps viewBox=\"0 0 %d %d\" role=img aria-label=\"a step of each group\">",
+            "</div>\n<div class=scroll><svg class=steps viewBox=\"0 0 %d %d\" role=img aria-label=\"a step "
+            "of each group\">",
             BAR_LEFT + BAR_WIDTH + 90, height);
     for (int g = 0; g < r->n_groups; g++) {
         const int y = g * (BAR_HEIGHT + BAR_GAP) + 2;
@@ -99,7 +106,7 @@ static void put_bars(const struct plan *plan, FILE *out) {
         fprintf(out, "<text class=end x=%.1f y=%d>%.1f ms</text>", x + 6, y + BAR_HEIGHT / 2 + 4,
                 1e3 * r->step_s);
     }
-    fputs("</svg>\n", out);
+    fputs("</svg></div>\n", out);
 }
 
 static void put_step_table(const struct plan *plan, FILE *out) {

@@ -209,8 +209,9 @@ static void print_run(const struct plan *plan, FILE *out) {
         plan_put_time(out, s->time_s);
         fputc('\n', out);
     }
-    fprintf(out, "%-16s %12s %14s %.3f h, %.2f %s-hours\n", "all", "", "", plan->total_s / 3600,
-            plan_unit_hours(plan), gpu ? "GPU" : "core");
+    fprintf(out, "%-16s %12s %14s ", "all", "", "");
+    plan_put_time(out, plan->total_s);
+    fprintf(out, ", %.3g %s-hours\n", plan_unit_hours(plan), gpu ? "GPU" : "core");
     if (!plan->data.known)
         fputs("(without features, heads and evaluations: the lists are not there; --images and --classes "
               "tell their "

