@@ -1,6 +1,6 @@
 # make format, make lint, make fuzz.
 
-C_FILES := $(wildcard $(addsuffix /*.[ch],$(FOLDERS) models/ops/ref tests/*))
+C_FILES := $(wildcard $(addsuffix /*.[ch],$(FOLDERS) models/ops/ref models/ops/cuda comm/cuda launcher/cuda tests/*))
 SHELL_FILES := $(wildcard .ci/run make/*.sh packaging/*.sh tests/*.sh tests/*/*.sh slurm/*.sh slurm/*.sbatch slurm/submit)
 # clang-tidy has its own runs of the preprocessor, so one stamp a file: only what changed is looked at again.
 # Not the tests: the analyser does not know that a failed assertion does not return.

@@ -1,7 +1,6 @@
-// Every convolution that the GPU backend would ask of cuDNN, for whole networks at their real sizes, becomes a plan
-// of the real library for an H100 that is only described (tests/cuda/h100.json): no GPU is needed. Skipped where
-// cuDNN is not installed.
-// LIMIT 240
+// Every convolution that the GPU backend would ask of cuDNN, for whole networks at their real sizes, becomes
+// a plan of the real library for an H100 that is only described (tests/cuda/h100.json): no GPU is needed.
+// Skipped where cuDNN is not installed. LIMIT 240
 #include "models/graph.h"
 #include "models/ops/cuda/cudnn_graph.h"
 #include "tests/support/test.h"
@@ -71,9 +70,9 @@ static void read_device(char *json, size_t n_bytes) {
 
 static void shape_text(const struct conv_shape *s, char *text, size_t n_bytes) {
     static const char *const passes[] = {"forward", "gradient of x", "gradient of the weights"};
-    snprintf(text, n_bytes, "%s %dx%d/%d, (%lld,%lld,%lld,%lld) to %lld, %s", s->depthwise ? "depthwise" : "dense",
-             s->k, s->k, s->stride, (long long)s->n, (long long)s->h, (long long)s->w, (long long)s->cin,
-             (long long)s->cout, passes[s->pass]);
+    snprintf(text, n_bytes, "%s %dx%d/%d, (%lld,%lld,%lld,%lld) to %lld, %s",
+             s->depthwise ? "depthwise" : "dense", s->k, s->k, s->stride, (long long)s->n, (long long)s->h,
+             (long long)s->w, (long long)s->cin, (long long)s->cout, passes[s->pass]);
 }
 
 static void plans_for_an_h100(void **state) {
@@ -96,7 +95,8 @@ static void plans_for_an_h100(void **state) {
         if (cudnn_plans(lib, &all.shape[i], WORKSPACE, 1, &plan, &n) != STATUS_OK)
             fail_msg("%s: %s", text, status_message());
         if (getenv("CUDNN_VERBOSE"))
-            printf("%-70s %s engine %lld, %.1f MiB\n", text, n ? "ok" : "NONE", n ? (long long)cudnn_plan_engine(plan) : -1,
+            printf("%-70s %s engine %lld, %.1f MiB\n", text, n ? "ok" : "NONE",
+                   n ? (long long)cudnn_plan_engine(plan) : -1,
                    n ? (double)cudnn_plan_workspace(plan) / (1 << 20) : 0.0);
         if (n == 0) fail_msg("%s: no plan", text);
         cudnn_plan_free(lib, plan);

@@ -1,15 +1,17 @@
-// Work of a training image as the graph counts it, in FLOP and bytes of memory traffic, against the table of floors
-// for an H100 (per image, bf16, batch 32): within 10 %, operation by operation. `plan` and `bench model` print the
-// graph's counts.
+// Work of a training image as the graph counts it, in FLOP and bytes of memory traffic, against the table of
+// floors for an H100 (per image, bf16, batch 32): within 10 %, operation by operation. `plan` and `bench
+// model` print the graph's counts.
 //
-// The graph counts every input and output of an operation once. The table adds up kernels: matrix products with bias,
-// GELU and GELU's gradient fused into them, whose operands go through memory; products, layer scale and residual,
-// and the adding of gradients apart. What lies between the kernels of one operation is stated below in sizes of the
-// operation's own tensors and added to the graph's count.
-//   mlp        forward: hidden rows written by the first product, read by the second; second product written, then
-//              read where it is scaled and added. Backward: gradient of the hidden rows written, read by the gradients
-//              of x and of w1; hidden rows read by that of w2; dy read there again; gradient added to the residual's
-//              (2 read, 1 written); with layer scale: its own pass (2 read, 1 written). Gradients of weights in fp32.
+// The graph counts every input and output of an operation once. The table adds up kernels: matrix products
+// with bias, GELU and GELU's gradient fused into them, whose operands go through memory; products, layer
+// scale and residual, and the adding of gradients apart. What lies between the kernels of one operation is
+// stated below in sizes of the operation's own tensors and added to the graph's count.
+//   mlp        forward: hidden rows written by the first product, read by the second; second product written,
+//   then
+//              read where it is scaled and added. Backward: gradient of the hidden rows written, read by the
+//              gradients of x and of w1; hidden rows read by that of w2; dy read there again; gradient added
+//              to the residual's (2 read, 1 written); with layer scale: its own pass (2 read, 1 written).
+//              Gradients of weights in fp32.
 //   linear     dy read by both gradients; with a residual as in mlp: product written, read; gradient added.
 //   depthwise  dy read by both gradients.
 //   attention  the output read in backward.
@@ -60,15 +62,18 @@ static double between_kernels(const struct graph *g, const struct node *node, bo
     case NODE_MLP: {
         const double hidden = (double)g->values[node->saved[0]].n_bytes;
         const double layer_scale = node->params[4] != NONE ? 3 * y : 0;
-        return backward ? 4 * hidden + y + added + layer_scale + (double)node->n_param_bytes : 2 * hidden + 2 * y;
+        return backward ? 4 * hidden + y + added + layer_scale + (double)node->n_param_bytes
+                        : 2 * hidden + 2 * y;
     }
     case NODE_LINEAR:
         if (!backward) return node->residual != NONE ? 2 * y : 0;
         return y + added + (double)node->n_param_bytes;
     case NODE_DEPTHWISE:
     case NODE_CONV:
-    case NODE_WINDOW_ATTENTION: return backward ? y : 0;
-    default: return 0;
+    case NODE_WINDOW_ATTENTION:
+        return backward ? y : 0;
+    default:
+        return 0;
     }
 }
 
@@ -79,7 +84,8 @@ static struct count count_steps(const struct graph *g, const struct program *p, 
         const struct step *s = &p->steps[i];
         const struct node *node = &g->nodes[s->node];
         const bool inside = node->block != NONE;
-        if (s->kind == STEP_ADD || (row->kind == NODE_KINDS ? inside : !inside || node->kind != row->kind)) continue;
+        if (s->kind == STEP_ADD || (row->kind == NODE_KINDS ? inside : !inside || node->kind != row->kind))
+            continue;
         c.flop += s->flop / BATCH;
         c.n_bytes += s->n_bytes / BATCH;
         c.between += between_kernels(g, node, s->kind == STEP_BACKWARD) / BATCH;
@@ -107,9 +113,9 @@ static void check_network(const char *name, const struct row *rows, size_t n_row
     for (size_t i = 0; i < n_rows; i++) {
         const struct count c = count_steps(&g, &program, &rows[i]);
         if (getenv("FLOORS_VERBOSE"))
-            printf("%-40.40s %-28s %8.1f GFLOP (%7.1f)  %6.0f + %6.0f between = %6.0f MB (%6.1f)\n", name, rows[i].name,
-                   1e-9 * c.flop, rows[i].gflop, 1e-6 * c.n_bytes, 1e-6 * c.between, 1e-6 * (c.n_bytes + c.between),
-                   rows[i].mb);
+            printf("%-40.40s %-28s %8.1f GFLOP (%7.1f)  %6.0f + %6.0f between = %6.0f MB (%6.1f)\n", name,
+                   rows[i].name, 1e-9 * c.flop, rows[i].gflop, 1e-6 * c.n_bytes, 1e-6 * c.between,
+                   1e-6 * (c.n_bytes + c.between), rows[i].mb);
         if (rows[i].gflop > 0) check(name, &rows[i], "GFLOP", 1e-9 * c.flop, rows[i].gflop);
         check(name, &rows[i], "MB", 1e-6 * (c.n_bytes + c.between), rows[i].mb);
     }
@@ -120,7 +126,8 @@ static void check_network(const char *name, const struct row *rows, size_t n_row
 
 static void convnext_xlarge(void **state) {
     (void)state;
-    check_network("convnext_xlarge.fb_in22k_ft_in1k_384", CONVNEXT_XL, sizeof CONVNEXT_XL / sizeof *CONVNEXT_XL);
+    check_network("convnext_xlarge.fb_in22k_ft_in1k_384", CONVNEXT_XL,
+                  sizeof CONVNEXT_XL / sizeof *CONVNEXT_XL);
 }
 
 static void swin_large(void **state) {

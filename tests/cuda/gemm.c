@@ -1,6 +1,6 @@
-// Matrix products through the backend's plans against loops: transposes, types, bias, beta, odd sizes and addresses; a
-// shape is planned once; timing the algorithms changes nothing. And the stand-in for cuBLASLt: its epilogues against
-// loops, and that it refuses what the library refuses. LIMIT 90
+// Matrix products through the backend's plans against loops: transposes, types, bias, beta, odd sizes and
+// addresses; a shape is planned once; timing the algorithms changes nothing. And the stand-in for cuBLASLt:
+// its epilogues against loops, and that it refuses what the library refuses. LIMIT 90
 #include "models/ops/cuda/functions.h"
 #include "models/ops/cuda/gemm_plan.h"
 #include "models/ops/cuda/plugin.h"
@@ -33,13 +33,15 @@ static void *on_device(enum dtype dtype, int64_t n, int64_t shift, double factor
     }
     assert_ok(cuda_alloc(be, ROOM * 4, &p)); /* freed with the process, as the device's memory is */
     p = (char *)p + (size_t)shift * dtype_bytes(dtype);
-    assert_ok(cuda_copy_in(be, p, dtype == DTYPE_F32 ? (void *)f32 : (void *)bf16, (size_t)n * dtype_bytes(dtype)));
+    assert_ok(
+        cuda_copy_in(be, p, dtype == DTYPE_F32 ? (void *)f32 : (void *)bf16, (size_t)n * dtype_bytes(dtype)));
     return p;
 }
 
 static void to_host(enum dtype dtype, const void *p, int64_t n, float *out) {
     uint16_t bf16[ROOM];
-    assert_ok(cuda_copy_out(be, dtype == DTYPE_F32 ? (void *)out : (void *)bf16, p, (size_t)n * dtype_bytes(dtype)));
+    assert_ok(cuda_copy_out(be, dtype == DTYPE_F32 ? (void *)out : (void *)bf16, p,
+                            (size_t)n * dtype_bytes(dtype)));
     for (int64_t i = 0; i < n && dtype == DTYPE_BF16; i++) out[i] = bf16_to_f32(bf16[i]);
 }
 
@@ -74,12 +76,14 @@ static void check_product(const struct shape *s) {
         for (int64_t j = 0; j < s->n; j++) {
             double sum = 0;
             for (int64_t k = 0; k < s->k; k++)
-                sum += value_at(s->ta ? k * s->m + i : i * s->k + k) * value_at(s->tb ? j * s->k + k : k * s->n + j);
-            const double want = 0.5 * sum + (double)s->beta * 2 * value_at(i * s->n + j) + (s->bias ? value_at(j) : 0);
+                sum += value_at(s->ta ? k * s->m + i : i * s->k + k) *
+                       value_at(s->tb ? j * s->k + k : k * s->n + j);
+            const double want =
+                0.5 * sum + (double)s->beta * 2 * value_at(i * s->n + j) + (s->bias ? value_at(j) : 0);
             const double allowed = s->d_dtype == DTYPE_F32 ? 1e-4 : 0.06;
             if (fabs((double)got[i * s->n + j] - want) > allowed)
-                fail_msg("%lldx%lldx%lld at (%lld,%lld): %g, not %g", (long long)s->m, (long long)s->n, (long long)s->k,
-                         (long long)i, (long long)j, (double)got[i * s->n + j], want);
+                fail_msg("%lldx%lldx%lld at (%lld,%lld): %g, not %g", (long long)s->m, (long long)s->n,
+                         (long long)s->k, (long long)i, (long long)j, (double)got[i * s->n + j], want);
         }
     }
 }
@@ -87,8 +91,16 @@ static void check_product(const struct shape *s) {
 static void check_all_products(void) {
     for (int i = 0; i < 64; i++) {
         const bool bf16 = i & 4, wide = i & 8;
-        struct shape s = {M, N, K, 0, bf16 ? DTYPE_BF16 : DTYPE_F32, bf16 && !wide ? DTYPE_BF16 : DTYPE_F32,
-                          i & 1, i & 2, false, i & 16 ? 1.0f : 0.0f};
+        struct shape s = {M,
+                          N,
+                          K,
+                          0,
+                          bf16 ? DTYPE_BF16 : DTYPE_F32,
+                          bf16 && !wide ? DTYPE_BF16 : DTYPE_F32,
+                          i & 1,
+                          i & 2,
+                          false,
+                          i & 16 ? 1.0f : 0.0f};
         s.bias = (i & 32) && s.dtype == s.d_dtype;
         check_product(&s);
         s.m = 5, s.n = 7, s.k = 3, s.shift = 1; /* nothing is aligned; cuBLASLt may refuse the bias */
@@ -131,7 +143,8 @@ static int n_descs, n_layouts;
 
 #define assert_lt(call) assert_int_equal((call), CUBLAS_STATUS_SUCCESS)
 #define SET(desc, what, ...)                                                                                 \
-    assert_lt(cublasLtMatmulDescSetAttribute((desc), CUBLASLT_MATMUL_DESC_##what, &(__VA_ARGS__), sizeof(__VA_ARGS__)))
+    assert_lt(cublasLtMatmulDescSetAttribute((desc), CUBLASLT_MATMUL_DESC_##what, &(__VA_ARGS__),            \
+                                             sizeof(__VA_ARGS__)))
 
 static cublasLtMatrixLayout_t layout_of(cudaDataType_t type, uint64_t rows, uint64_t columns, int64_t ld) {
     assert_true(n_layouts < 64);
@@ -158,23 +171,25 @@ static struct direct direct_product(cublasLtEpilogue_t epilogue, void *bias, voi
     return p;
 }
 
-static cublasStatus_t ask(const struct direct *p, uint64_t workspace, cublasLtMatmulHeuristicResult_t *found) {
+static cublasStatus_t ask(const struct direct *p, uint64_t workspace,
+                          cublasLtMatmulHeuristicResult_t *found) {
     cublasLtMatmulPreference_t preference;
     int n = 0;
     assert_lt(cublasLtMatmulPreferenceCreate(&preference));
-    assert_lt(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
-                                                   sizeof workspace));
-    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(be->lt, p->desc, p->layout[0], p->layout[1],
-                                                                 p->layout[2], p->layout[3], preference, 1, found, &n);
+    assert_lt(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                                   &workspace, sizeof workspace));
+    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+        be->lt, p->desc, p->layout[0], p->layout[1], p->layout[2], p->layout[3], preference, 1, found, &n);
     cublasLtMatmulPreferenceDestroy(preference);
     return status == CUBLAS_STATUS_SUCCESS && n == 0 ? CUBLAS_STATUS_NOT_SUPPORTED : status;
 }
 
-static cublasStatus_t multiply(const struct direct *p, const cublasLtMatmulHeuristicResult_t *found, size_t workspace) {
+static cublasStatus_t multiply(const struct direct *p, const cublasLtMatmulHeuristicResult_t *found,
+                               size_t workspace) {
     const float one = 1.0f, zero = 0.0f;
-    return cublasLtMatmul(be->lt, p->desc, &one, p->operand[0], p->layout[0], p->operand[1], p->layout[1], &zero,
-                          p->operand[2], p->layout[2], p->operand[3], p->layout[3], &found->algo, be->gemm_workspace,
-                          workspace, be->stream);
+    return cublasLtMatmul(be->lt, p->desc, &one, p->operand[0], p->layout[0], p->operand[1], p->layout[1],
+                          &zero, p->operand[2], p->layout[2], p->operand[3], p->layout[3], &found->algo,
+                          be->gemm_workspace, workspace, be->stream);
 }
 
 static double product_at(int64_t row, int64_t column) {
@@ -229,7 +244,8 @@ static void bias_gradient_epilogues(void **state) {
         cublasLtMatmulHeuristicResult_t found;
         float sums[N];
         void *bias = on_device(DTYPE_BF16, N, 0, 1);
-        struct direct p = direct_product(of_b ? CUBLASLT_EPILOGUE_BGRADB : CUBLASLT_EPILOGUE_BGRADA, bias, NULL, 0);
+        struct direct p =
+            direct_product(of_b ? CUBLASLT_EPILOGUE_BGRADB : CUBLASLT_EPILOGUE_BGRADA, bias, NULL, 0);
         assert_lt(ask(&p, 0, &found));
         assert_lt(multiply(&p, &found, 0));
         to_host(DTYPE_BF16, bias, N, sums);
@@ -289,8 +305,9 @@ static int close_backend(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(products_against_loops), cmocka_unit_test(timed_algorithms), cmocka_unit_test(gelu_epilogues),
-        cmocka_unit_test(bias_gradient_epilogues), cmocka_unit_test(the_stand_in_refuses)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(products_against_loops),
+                                       cmocka_unit_test(timed_algorithms), cmocka_unit_test(gelu_epilogues),
+                                       cmocka_unit_test(bias_gradient_epilogues),
+                                       cmocka_unit_test(the_stand_in_refuses)};
     return cmocka_run_group_tests(tests, open_backend, close_backend);
 }

@@ -1,7 +1,6 @@
-// Steps replayed from a recording give the bits of steps carried out: forward, every gradient, and the order in
-// which gradients become final; with drop-path (other factors each step), and with dropout and batch norm, whose
-// steps are never recorded.
-// LIMIT 120
+// Steps replayed from a recording give the bits of steps carried out: forward, every gradient, and the order
+// in which gradients become final; with drop-path (other factors each step), and with dropout and batch norm,
+// whose steps are never recorded. LIMIT 120
 #include "tests/support/cuda_twin.h"
 #include "tests/support/small_net.h"
 #include "tests/support/test.h"

@@ -1,6 +1,7 @@
-/* Dense convolutions as matrix products over patches. A 1x1 convolution is a linear layer over its pixels; else the
- * patches are gathered into scratch, whose rows are padded with zeros to a multiple of 8 (as are the weights then: a
- * 3x3 stem over 3 channels has rows of 27), so that every product is aligned for tensor cores. */
+/* Dense convolutions as matrix products over patches. A 1x1 convolution is a linear layer over its pixels;
+ * else the patches are gathered into scratch, whose rows are padded with zeros to a multiple of 8 (as are the
+ * weights then: a 3x3 stem over 3 channels has rows of 27), so that every product is aligned for tensor
+ * cores. */
 #include "models/ops/cuda/functions.h"
 #include "models/ops/cuda/linear.h"
 #include "models/ops/cuda/patches.h"
@@ -104,7 +105,8 @@ static status_t weight_gradient(struct backend *be, const struct conv *a, const 
     return patches_add_rows(be, DTYPE_F32, room->dw, a->cout, columns_of(a), p->ld, dw);
 }
 
-status_t cuda_conv_backward(struct backend *be, const struct conv *a, const struct conv_grad *g, void *scratch) {
+status_t cuda_conv_backward(struct backend *be, const struct conv *a, const struct conv_grad *g,
+                            void *scratch) {
     const struct patches p = patches_of(a);
     struct conv_room room;
     struct layer layer;

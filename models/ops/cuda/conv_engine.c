@@ -50,14 +50,17 @@ static struct call call_of(const struct conv *conv, const struct depthwise *dept
     if (conv) {
         c.x = conv->x, c.weight = conv->weight, c.bias = conv->bias, c.relu6 = conv->relu6;
         s->dtype = conv->dtype, s->n = conv->n, s->h = conv->h, s->w = conv->w;
-        s->cin = conv->cin, s->cout = conv->cout, s->k = conv->k, s->stride = conv->stride, s->pad = conv->pad;
+        s->cin = conv->cin, s->cout = conv->cout, s->k = conv->k, s->stride = conv->stride,
+        s->pad = conv->pad;
     } else {
-        c.x = depthwise->x, c.weight = depthwise->weight, c.bias = depthwise->bias, c.relu6 = depthwise->relu6;
+        c.x = depthwise->x, c.weight = depthwise->weight, c.bias = depthwise->bias,
+        c.relu6 = depthwise->relu6;
         s->dtype = depthwise->dtype, s->n = depthwise->n, s->h = depthwise->h, s->w = depthwise->w;
         s->cin = s->cout = depthwise->c, s->k = depthwise->k, s->stride = depthwise->stride;
         s->pad = depthwise->pad, s->depthwise = true;
     }
-    c.rows = s->n * ((s->h + 2 * s->pad - s->k) / s->stride + 1) * ((s->w + 2 * s->pad - s->k) / s->stride + 1);
+    c.rows =
+        s->n * ((s->h + 2 * s->pad - s->k) / s->stride + 1) * ((s->w + 2 * s->pad - s->k) / s->stride + 1);
     c.columns = s->cout;
     c.n_weights = s->cout * s->k * s->k * (s->depthwise ? 1 : s->cin);
     return c;
@@ -105,8 +108,8 @@ static status_t weights(struct backend *be, const struct call *c, const struct r
     return patches_taps_last(be, c->weight, (int64_t)c->shape.k * c->shape.k, c->shape.cin, room->weight);
 }
 
-static status_t cudnn_forward(struct backend *be, const struct call *c, const struct cudnn_plan *plan, void *y,
-                              void *scratch) {
+static status_t cudnn_forward(struct backend *be, const struct call *c, const struct cudnn_plan *plan,
+                              void *y, void *scratch) {
     struct room room;
     const void *w;
     room_of(c, cudnn_plan_workspace(plan), scratch, &room);
@@ -202,7 +205,8 @@ static status_t enqueue_contest(struct backend *be, void *context) {
     const struct call *c = &t->call;
     switch (c->shape.pass) {
     case CONV_FORWARD:
-        return t->plan ? cudnn_forward(be, c, t->plan, t->y, t->scratch) : ours_forward(be, c, t->y, t->scratch);
+        return t->plan ? cudnn_forward(be, c, t->plan, t->y, t->scratch)
+                       : ours_forward(be, c, t->y, t->scratch);
     case CONV_DX:
         return t->plan ? cudnn_dx(be, c, t->plan, &t->grad, t->scratch)
                        : ours_backward(be, c, &t->grad, t->scratch);
@@ -228,7 +232,8 @@ static status_t fastest(struct backend *be, struct contest *t, struct cudnn_plan
     return STATUS_OK;
 }
 
-static status_t race(struct backend *be, const struct call *call, struct cudnn_plan **plans, int n, int *best) {
+static status_t race(struct backend *be, const struct call *call, struct cudnn_plan **plans, int n,
+                     int *best) {
     const struct conv_shape *s = &call->shape;
     struct pieces sizes = {.base = NULL}, p;
     struct room room;
@@ -286,7 +291,8 @@ static void decide(struct backend *be, struct call *c, enum conv_pass pass) {
     static const char *const names[] = {"forward", "gradient of x", "gradient of the weights"};
     const struct conv_shape *s = &c->shape;
     if (!be->engines) engines_open(be);
-    if (!be->engines || !be->engines->lib || s->dtype != DTYPE_BF16 || c->rows == 0 || find(be, c, pass)) return;
+    if (!be->engines || !be->engines->lib || s->dtype != DTYPE_BF16 || c->rows == 0 || find(be, c, pass))
+        return;
     struct decision *d = memory_zeroed(1, sizeof *d);
     if (!d) return;
     c->shape.pass = pass;
@@ -294,7 +300,8 @@ static void decide(struct backend *be, struct call *c, enum conv_pass pass) {
     if (candidates(be, c, &d->plan) != STATUS_OK)
         log_local(LOG_WARNING, "GPU: a convolution by our own kernels: %s", status_message());
     char engine[48] = "ours";
-    if (d->plan) snprintf(engine, sizeof engine, "cuDNN's engine %lld", (long long)cudnn_plan_engine(d->plan));
+    if (d->plan)
+        snprintf(engine, sizeof engine, "cuDNN's engine %lld", (long long)cudnn_plan_engine(d->plan));
     log_local(LOG_INFO, "GPU: %s convolution %dx%d/%d of (%lld,%lld,%lld,%lld), %s: %s",
               s->depthwise ? "depthwise" : "dense", s->k, s->k, s->stride, (long long)s->n, (long long)s->h,
               (long long)s->w, (long long)s->cin, names[pass], engine);
@@ -342,7 +349,8 @@ status_t raced_conv_forward(struct backend *be, const struct conv *a, void *y, v
     const struct call c = call_of(a, NULL);
     return raced_forward(be, &c, y, scratch);
 }
-status_t raced_conv_backward(struct backend *be, const struct conv *a, const struct conv_grad *g, void *scratch) {
+status_t raced_conv_backward(struct backend *be, const struct conv *a, const struct conv_grad *g,
+                             void *scratch) {
     struct call c = call_of(a, NULL);
     return raced_backward(be, &c, g, scratch);
 }

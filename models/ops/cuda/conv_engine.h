@@ -1,12 +1,10 @@
 /* Convolutions by whichever is faster, our kernels or cuDNN.
  *
- * The slots below surround cuda_conv_* and cuda_depthwise_* (ours). When a graph asks for their scratch, each shape
- * and pass is decided once and the decision logged:
- *   ours        in fp32, without cuDNN, or where cuDNN has no deterministic engine for the shape;
- *   the faster  with be->autotune: both are timed then and there, surroundings (weights to bf16 and back, bias,
- *               adding up) included, on memory allocated for the purpose;
- *   as told     MARRS_CONV_ENGINE=ours or cudnn, for tests and measurements.
- * Steps only look the decision up. */
+ * The slots below surround cuda_conv_* and cuda_depthwise_* (ours). When a graph asks for their scratch, each
+ * shape and pass is decided once and the decision logged: ours        in fp32, without cuDNN, or where cuDNN
+ * has no deterministic engine for the shape; the faster  with be->autotune: both are timed then and there,
+ * surroundings (weights to bf16 and back, bias, adding up) included, on memory allocated for the purpose; as
+ * told     MARRS_CONV_ENGINE=ours or cudnn, for tests and measurements. Steps only look the decision up. */
 #ifndef MODELS_OPS_CUDA_CONV_ENGINE_H
 #define MODELS_OPS_CUDA_CONV_ENGINE_H
 
@@ -14,7 +12,8 @@
 
 size_t raced_conv_scratch(struct backend *be, const struct conv *a, bool train);
 status_t raced_conv_forward(struct backend *be, const struct conv *a, void *y, void *scratch);
-status_t raced_conv_backward(struct backend *be, const struct conv *a, const struct conv_grad *g, void *scratch);
+status_t raced_conv_backward(struct backend *be, const struct conv *a, const struct conv_grad *g,
+                             void *scratch);
 size_t raced_depthwise_scratch(struct backend *be, const struct depthwise *a, bool train);
 status_t raced_depthwise_forward(struct backend *be, const struct depthwise *a, void *y, void *scratch);
 status_t raced_depthwise_backward(struct backend *be, const struct depthwise *a, const struct conv_grad *g,

@@ -68,7 +68,8 @@ static status_t open_library(const char *name, void **library) {
         snprintf(path, sizeof path, "%s/%s/%s", home, folders[i], name);
         *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     }
-    CHECK(*library, STATUS_MISSING, "cuDNN cannot be opened: %.300s (CUDNN_HOME says where it is)", dlerror());
+    CHECK(*library, STATUS_MISSING, "cuDNN cannot be opened: %.300s (CUDNN_HOME says where it is)",
+          dlerror());
     return STATUS_OK;
 }
 
@@ -197,15 +198,15 @@ static const struct {
                  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC,
                  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
                  CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA},
-    [CONV_DW] = {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
-                 CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW,
-                 CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY,
-                 CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC,
-                 CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA,
-                 CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA}};
+    [CONV_DW] = {
+        CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
+        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW,
+        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC,
+        CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA}};
 
 static status_t build_graph(struct build *g, const struct conv_shape *s, descriptor *out) {
-    const int64_t ho = (s->h + 2 * s->pad - s->k) / s->stride + 1, wo = (s->w + 2 * s->pad - s->k) / s->stride + 1;
+    const int64_t ho = (s->h + 2 * s->pad - s->k) / s->stride + 1,
+                  wo = (s->w + 2 * s->pad - s->k) / s->stride + 1;
     const float one = 1.0f, zero = 0.0f;
     descriptor x, w, y, conv, operation;
     TRY(tensor(g, UID_X, s->dtype, s->n, s->cin, s->h, s->w, &x));
@@ -221,9 +222,11 @@ static status_t build_graph(struct build *g, const struct conv_shape *s, descrip
                 {PASSES[s->pass].beta, CUDNN_TYPE_FLOAT, 1, &zero}));
     TRY(create(g, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, out));
     if (g->lib->handle)
-        return SET_ALL(g->lib, *out, {CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &g->lib->handle},
+        return SET_ALL(g->lib, *out,
+                       {CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &g->lib->handle},
                        {CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &operation});
-    return SET_ALL(g->lib, *out, {CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &operation});
+    return SET_ALL(g->lib, *out,
+                   {CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &operation});
 }
 
 /* ---- plans ---- */
@@ -247,14 +250,16 @@ static bool engine_of(struct cudnn *lib, descriptor config, int64_t *number) {
     bool same = false;
     if (lib->cudnnBackendCreateDescriptor(CUDNN_BACKEND_ENGINE_DESCRIPTOR, &engine) != CUDNN_STATUS_SUCCESS)
         return false;
-    if (lib->cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &n,
-                                      &engine) == CUDNN_STATUS_SUCCESS &&
-        lib->cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &n, number) ==
-            CUDNN_STATUS_SUCCESS &&
+    if (lib->cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1,
+                                      &n, &engine) == CUDNN_STATUS_SUCCESS &&
+        lib->cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &n,
+                                      number) == CUDNN_STATUS_SUCCESS &&
         lib->cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
-                                      CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &n_notes, notes) == CUDNN_STATUS_SUCCESS) {
+                                      CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &n_notes,
+                                      notes) == CUDNN_STATUS_SUCCESS) {
         same = true;
-        for (int64_t i = 0; i < n_notes; i++) same = same && notes[i] != CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC;
+        for (int64_t i = 0; i < n_notes; i++)
+            same = same && notes[i] != CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC;
     }
     lib->cudnnBackendDestroyDescriptor(engine);
     return same;
@@ -277,8 +282,8 @@ static struct cudnn_plan *finalise(struct cudnn *lib, descriptor config, size_t 
         lib->cudnnBackendSetAttribute(plan->plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG,
                                       CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &config) == CUDNN_STATUS_SUCCESS &&
         lib->cudnnBackendFinalize(plan->plan) == CUDNN_STATUS_SUCCESS &&
-        lib->cudnnBackendGetAttribute(plan->plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1,
-                                      &n, &plan->workspace) == CUDNN_STATUS_SUCCESS &&
+        lib->cudnnBackendGetAttribute(plan->plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64,
+                                      1, &n, &plan->workspace) == CUDNN_STATUS_SUCCESS &&
         (uint64_t)plan->workspace <= workspace_max)
         return plan;
     cudnn_plan_free(lib, plan);

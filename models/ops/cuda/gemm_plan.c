@@ -65,8 +65,8 @@ static unsigned bucket_of(const struct gemm_key *key) {
 
 /* ---- making a plan ---- */
 
-/* Row-major D = op(A) op(B) is column-major D^T = op(B)^T op(A)^T over the same memory: cuBLASLt's A is our B, its
- * rows are our columns, and what is stored transposed for us is "T" for it. */
+/* Row-major D = op(A) op(B) is column-major D^T = op(B)^T op(A)^T over the same memory: cuBLASLt's A is our
+ * B, its rows are our columns, and what is stored transposed for us is "T" for it. */
 static status_t make_descriptors(struct gemm_plan *plan, const struct gemm_call *g) {
     const cudaDataType in = g->dtype == DTYPE_F32 ? CUDA_R_32F : CUDA_R_16BF;
     const cudaDataType out = g->d_dtype == DTYPE_F32 ? CUDA_R_32F : CUDA_R_16BF;
@@ -104,13 +104,13 @@ static status_t ask_heuristic(struct backend *be, const struct gemm_plan *plan,
     cublasStatus_t lt = cublasLtMatmulPreferenceSetAttribute(p, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                              &workspace, sizeof workspace);
     for (int i = 0; i < 4 && lt == CUBLAS_STATUS_SUCCESS; i++)
-        lt = cublasLtMatmulPreferenceSetAttribute(p, align[i], &plan->key.align[i],
-                                                  sizeof plan->key.align[i]);
+        lt =
+            cublasLtMatmulPreferenceSetAttribute(p, align[i], &plan->key.align[i], sizeof plan->key.align[i]);
     *n_found = 0;
     if (lt == CUBLAS_STATUS_SUCCESS) {
-        lt = cublasLtMatmulAlgoGetHeuristic(be->lt, plan->desc, plan->layout[0], plan->layout[1],
-                                            plan->layout[2], plan->layout[3], p, N_CANDIDATES, found,
-                                            n_found);
+        lt =
+            cublasLtMatmulAlgoGetHeuristic(be->lt, plan->desc, plan->layout[0], plan->layout[1],
+                                           plan->layout[2], plan->layout[3], p, N_CANDIDATES, found, n_found);
         if (lt == CUBLAS_STATUS_NOT_SUPPORTED) lt = CUBLAS_STATUS_SUCCESS, *n_found = 0;
     }
     cublasLtMatmulPreferenceDestroy(p);
@@ -170,7 +170,8 @@ static status_t choose_algorithm(struct backend *be, struct gemm_plan *plan, con
     if (be->autotune && n_found > 1)
         TRY(race(be, plan, g, found, n_found, &best));
     else
-        log_local(LOG_DEBUG, "GPU: product %lldx%lldx%lld: the first of %d algorithms, %.1f MiB of work space",
+        log_local(LOG_DEBUG,
+                  "GPU: product %lldx%lldx%lld: the first of %d algorithms, %.1f MiB of work space",
                   (long long)g->m, (long long)g->n, (long long)g->k, n_found,
                   (double)found[0].workspaceSize / (1 << 20));
     plan->algo = found[best].algo;

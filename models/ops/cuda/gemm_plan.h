@@ -1,10 +1,10 @@
-/* Matrix products by cuBLASLt. What cuBLASLt is asked for (descriptors, algorithm) is kept by shape, types, leading
- * dimensions, epilogue and alignment of the operands: its heuristic is asked once for each, in the first step, and
- * never again.
+/* Matrix products by cuBLASLt. What cuBLASLt is asked for (descriptors, algorithm) is kept by shape, types,
+ * leading dimensions, epilogue and alignment of the operands: its heuristic is asked once for each, in the
+ * first step, and never again.
  *
- * With be->autotune the first eight algorithms are timed on the device when a shape is first met, and the fastest is
- * kept (that call waits, and allocates a result to throw away); without, the first is taken, the same in every run.
- * The log says which, at level debug. */
+ * With be->autotune the first eight algorithms are timed on the device when a shape is first met, and the
+ * fastest is kept (that call waits, and allocates a result to throw away); without, the first is taken, the
+ * same in every run. The log says which, at level debug. */
 #ifndef MODELS_OPS_CUDA_GEMM_PLAN_H
 #define MODELS_OPS_CUDA_GEMM_PLAN_H
 

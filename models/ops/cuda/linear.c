@@ -73,7 +73,8 @@ status_t layer_dw(struct backend *be, const struct layer *a, const void *g, floa
 
 /* ---- the linear layer ---- */
 
-/* Forward: the bias as bf16, and the product where y must keep the residual until it is added. Backward: g. */
+/* Forward: the bias as bf16, and the product where y must keep the residual until it is added. Backward: g.
+ */
 struct linear_room {
     void *bias, *matrix;
 };
@@ -81,8 +82,8 @@ struct linear_room {
 static size_t linear_room(const struct linear *a, void *scratch, struct linear_room *room) {
     struct pieces p = {.base = scratch};
     room->bias = take(&p, a->dtype == DTYPE_BF16 ? (size_t)a->out * 2 : 0);
-    room->matrix = take(&p, a->epilogue == LINEAR_RESIDUAL ? (size_t)(a->rows * a->out) * dtype_bytes(a->dtype)
-                                                           : 0);
+    room->matrix =
+        take(&p, a->epilogue == LINEAR_RESIDUAL ? (size_t)(a->rows * a->out) * dtype_bytes(a->dtype) : 0);
     return p.used;
 }
 

@@ -1,10 +1,10 @@
-/* The two-layer perceptron. The hidden rows are computed whole, in scratch: they go through memory once between the
- * two products.
+/* The two-layer perceptron. The hidden rows are computed whole, in scratch: they go through memory once
+ * between the two products.
  *
- * Backward, with r the row's drop-path factor, gs = gamma * w2 (a pass over the weights instead of one over dy):
- *   dh = dy gs;  dpre = r dh gelu'(pre), h = r gelu(pre), db1 += sum dpre  (one pass);
- *   M = dy^T h (the factors r are in h), s = sum r dy;  dw2 += gamma M, db2 += gamma s, dgamma as in ops.h;
- *   dw1 += dpre^T x;  dx = dpre w1. */
+ * Backward, with r the row's drop-path factor, gs = gamma * w2 (a pass over the weights instead of one over
+ * dy): dh = dy gs;  dpre = r dh gelu'(pre), h = r gelu(pre), db1 += sum dpre  (one pass); M = dy^T h (the
+ * factors r are in h), s = sum r dy;  dw2 += gamma M, db2 += gamma s, dgamma as in ops.h; dw1 += dpre^T x; dx
+ * = dpre w1. */
 #include "models/ops/cuda/functions.h"
 #include "models/ops/cuda/linear.h"
 #include "models/ops/cuda/rows.h"

@@ -40,7 +40,8 @@ ON_ONE(batchnorm_fold, batchnorm_fold, cuda_batchnorm_fold)
 static status_t layernorm_forward_range(struct backend *be, const struct layernorm *a, void *y) {
     RANGE("layernorm_forward", cuda_layernorm_forward(be, a, y));
 }
-static status_t batchnorm_sums_range(struct backend *be, const struct batchnorm *a, double *sums, void *scratch) {
+static status_t batchnorm_sums_range(struct backend *be, const struct batchnorm *a, double *sums,
+                                     void *scratch) {
     RANGE("batchnorm_sums", cuda_batchnorm_sums(be, a, sums, scratch));
 }
 static status_t batchnorm_apply_range(struct backend *be, const struct batchnorm *a, void *y) {

@@ -8,8 +8,8 @@
 extern "C" {
 #endif
 
-/* Output pixels (ho,wo) of a convolution, and its patches: a row of `ld` elements for each output pixel, in the order
- * of the weights (k,k,Cin), zeros up to ld. */
+/* Output pixels (ho,wo) of a convolution, and its patches: a row of `ld` elements for each output pixel, in
+ * the order of the weights (k,k,Cin), zeros up to ld. */
 struct patches {
     enum dtype dtype;
     int64_t n, h, w, cin, ho, wo;

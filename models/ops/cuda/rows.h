@@ -1,6 +1,6 @@
 /* Passes over matrices (rows, columns) around the matrix products: what their epilogues cannot do. Vectors of
- * columns (bias, gamma) are fp32; a row's factor is row_scale[row / rows_per_image], 1 where row_scale is NULL.
- * Sums over rows are taken in a fixed order, in two kernels. All are enqueued on be->stream. */
+ * columns (bias, gamma) are fp32; a row's factor is row_scale[row / rows_per_image], 1 where row_scale is
+ * NULL. Sums over rows are taken in a fixed order, in two kernels. All are enqueued on be->stream. */
 #ifndef MODELS_OPS_CUDA_ROWS_H
 #define MODELS_OPS_CUDA_ROWS_H
 
@@ -29,8 +29,8 @@ status_t rows_add_bias(struct backend *be, enum dtype dtype, void *y, int64_t ld
 /* c (rows,columns; ld) fp32 *= factor; factor 0: = 0 whatever was there */
 status_t rows_scale(struct backend *be, float *c, int64_t ld, int64_t rows, int64_t columns, float factor);
 
-/* sum (columns) = or += sum over rows of factor(row) * x; scaled (rows,columns) of dtype = factor(row) * x, NULL:
- * not wanted. */
+/* sum (columns) = or += sum over rows of factor(row) * x; scaled (rows,columns) of dtype = factor(row) * x,
+ * NULL: not wanted. */
 struct row_sums {
     enum dtype dtype;
     int64_t rows, columns, rows_per_image;
@@ -72,7 +72,8 @@ status_t layer_scale_backward(struct backend *be, const struct layer_scale_grad 
 }
 #endif
 
-/* Scratch in pieces: take() gives each a part aligned to 256 bytes; with base NULL only the size is counted. */
+/* Scratch in pieces: take() gives each a part aligned to 256 bytes; with base NULL only the size is counted.
+ */
 struct pieces {
     char *base;
     size_t used;

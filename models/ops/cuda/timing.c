@@ -12,8 +12,8 @@ static status_t time_once(struct backend *be, status_t (*enqueue)(struct backend
     return STATUS_OK;
 }
 
-status_t device_time(struct backend *be, status_t (*enqueue)(struct backend *be, void *context), void *context,
-                     float *time_ms) {
+status_t device_time(struct backend *be, status_t (*enqueue)(struct backend *be, void *context),
+                     void *context, float *time_ms) {
     float ms[N_RUNS];
     cudaEvent_t event[2] = {NULL, NULL};
     status_t status = STATUS_OK;

@@ -5,7 +5,7 @@
 #include "models/ops/cuda/backend.h"
 
 /* Median time of five runs of enqueue(be, context) behind one that warms up; waits for the device. */
-status_t device_time(struct backend *be, status_t (*enqueue)(struct backend *be, void *context), void *context,
-                     float *time_ms);
+status_t device_time(struct backend *be, status_t (*enqueue)(struct backend *be, void *context),
+                     void *context, float *time_ms);
 
 #endif
