@@ -87,20 +87,29 @@ static void forget_active(struct comm_request *request) {
         }
 }
 
-static status_t deadline_passed(struct comm_request *request) {
+status_t request_timed_out(struct comm_request *request) {
     const struct comm *comm = request->comm;
     struct comm_family *family = comm->family;
-    char self[128], where[64] = "", missing[640];
+    char self[128], where[64], missing[640];
     control_explain(request, missing, sizeof missing);
     TRY(family_check(family, false)); /* what the others just told is the better reason */
-    if (family->step >= 0)
-        snprintf(where, sizeof where, ", %s step %lld", family->stage, (long long)family->step);
     const status_t status =
         FAIL(STATUS_TIMEOUT, "%s: %s of group '%s'%s not done after %g s%s%s",
              family_rank_text(family, family->world->world_ranks[family->world->rank], self, sizeof self),
-             request->what, comm->name, where, family->deadline_s, missing[0] ? ": " : "", missing);
+             request->what, comm->name, family_where_text(family, where, sizeof where), family->deadline_s,
+             missing[0] ? ": " : "", missing);
     family_fail(family, status, true, status_message());
     return status;
+}
+
+/* A request that is over: to be used again, or kept where it failed. */
+static void close_request(struct comm_request *request, status_t status) {
+    if (status == STATUS_OK) {
+        request_release(request);
+        return;
+    }
+    family_abort_device(request->comm->family);
+    request_abandon(request);
 }
 
 static status_t wait_loop(struct comm_request *request) {
@@ -114,6 +123,7 @@ static status_t wait_loop(struct comm_request *request) {
         const double now_s = clock_now_s();
         if (now_s >= family->last_poke_s + COMM_POKE_S) {
             advance_all(family);
+            family_poke_device(family);
             family->last_poke_s = now_s;
         }
         if (now_s >= look_s) {
@@ -121,7 +131,7 @@ static status_t wait_loop(struct comm_request *request) {
             TRY(family_check(family, true));
             look_s = now_s + COMM_LOOK_S;
         }
-        if (now_s >= begin_s + family->deadline_s) return deadline_passed(request);
+        if (now_s >= begin_s + family->deadline_s) return request_timed_out(request);
         sched_yield();
     }
 }
@@ -137,10 +147,7 @@ status_t comm_wait(struct comm_request **handle) {
     family->waited_s += clock_now_s() - begin_s;
     family->waiting = NULL;
     forget_active(request);
-    if (status == STATUS_OK)
-        request_release(request);
-    else
-        request_abandon(request);
+    close_request(request, status);
     return status;
 }
 
@@ -153,10 +160,7 @@ status_t comm_wait_device(struct comm_request **handle) {
     if (!request || !request->comm->ops->order_device) return comm_wait(handle);
     *handle = NULL;
     const status_t status = request->comm->ops->order_device(request);
-    if (status == STATUS_OK)
-        request_release(request);
-    else
-        request_abandon(request);
+    close_request(request, status);
     return status;
 }
 
@@ -165,14 +169,10 @@ status_t comm_test(struct comm_request **handle, bool *done) {
     *done = true;
     if (!request) return STATUS_OK;
     const status_t status = request->comm->ops->test(request, done);
-    if (status != STATUS_OK || *done) forget_active(request);
-    if (status != STATUS_OK) {
-        *handle = NULL;
-        request_abandon(request);
-    } else if (*done) {
-        *handle = NULL;
-        request_release(request);
-    }
+    if (status == STATUS_OK && !*done) return STATUS_OK;
+    forget_active(request);
+    *handle = NULL;
+    close_request(request, status);
     return status;
 }
 
@@ -182,6 +182,7 @@ void comm_poke(struct comm *comm) {
     const double now_s = clock_now_s();
     if (now_s - family->last_poke_s < (family->n_under_way ? COMM_POKE_S : COMM_LOOK_S)) return;
     advance_all(family);
+    family_poke_device(family);
     control_poll(family);
     family->last_poke_s = clock_now_s();
 }
@@ -193,7 +194,7 @@ void comm_poke(struct comm *comm) {
  * because its first parts may be under way. Nothing under way at all: nothing to wait for. */
 static status_t begun(status_t status, struct comm_request *request, struct comm_request **out) {
     if (status != STATUS_OK) {
-        request_abandon(request);
+        close_request(request, status);
         return status;
     }
     if (request->n_parts == 0 && !request->device) {

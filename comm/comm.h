@@ -24,10 +24,12 @@
  * Progress. MPI moves nothing by itself: whoever computes while an operation is under way calls comm_poke()
  * at least once a millisecond.
  *
- * Determinism. In groups of up to 32 ranks each element is added in the order of the ranks: the bits of a sum
- * depend on the number of ranks only, not on counts, buckets, sharding or the MPI library. Larger groups use
- * MPI's reductions: the same bits on all ranks and in every run with the same number of ranks, counts and MPI
- * library. */
+ * Determinism (host memory). In groups of up to 32 ranks each element is added in the order of the ranks: the
+ * bits of a sum depend on the number of ranks only, not on counts, buckets, sharding or the MPI library.
+ * Larger groups use MPI's reductions: the same bits on all ranks and in every run with the same number of
+ * ranks, counts and MPI library. Memory of a device is summed by NCCL: the same bits on all ranks; which bits
+ * depends on its choice of algorithm, that is on ranks, hosts, counts and NCCL's version, and bf16 may be
+ * rounded more than once. */
 #ifndef COMM_COMM_H
 #define COMM_COMM_H
 

@@ -41,6 +41,10 @@ struct comm_ops {
     int (*missing)(struct comm_request *request, int *missing, int capacity);
     status_t (*split)(struct comm *world, const struct comm_membership *membership, struct comm *group);
     void (*free)(struct comm *comm); /* of a group or the world; collective over it */
+    /* Optional: look after what the device has under way; never waits. Failures become the family's. */
+    void (*poke)(struct comm *world);
+    /* Optional: after a failure, end what the device has under way for all of the family. */
+    void (*abort)(struct comm *world);
 };
 
 extern const struct comm_ops comm_ops_mpi;
@@ -129,6 +133,17 @@ void family_free(struct comm_family *family);
 
 /* "rank 3 on h2", of a rank of the world. */
 const char *family_rank_text(const struct comm_family *family, int world_rank, char *text, size_t n_bytes);
+
+/* ", cotrain step 7": where the work is, or "". */
+const char *family_where_text(const struct comm_family *family, char *text, size_t n_bytes);
+
+/* What the device has under way is looked after, or ended (comm_ops). */
+void family_poke_device(struct comm_family *family);
+void family_abort_device(struct comm_family *family);
+
+/* The failure of a wait past its deadline, with what the others say they do; recorded as the family's.
+ * Takes up to COMM_ASK_S. */
+status_t request_timed_out(struct comm_request *request);
 
 /* status_fail() with MPI's text unless `error` is MPI_SUCCESS. */
 status_t mpi_check(int error, const char *call);

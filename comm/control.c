@@ -319,6 +319,7 @@ void comm_agree_on_failure(struct comm *world, status_t status, const char *mess
     struct comm_family *family = world->family;
     struct control *control = family->control;
     struct message m = {.kind = REPORT, .rank = world->rank};
+    family_abort_device(family);
     m.verdict = (struct comm_verdict){.first_rank = world->rank, .n_failed = 1, .status = status};
     snprintf(m.verdict.message, sizeof m.verdict.message, "%s", message);
     snprintf(m.verdict.host, sizeof m.verdict.host, "%s", family->ranks[world->rank].host);

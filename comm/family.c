@@ -62,6 +62,20 @@ const char *family_rank_text(const struct comm_family *family, int world_rank, c
     return text;
 }
 
+const char *family_where_text(const struct comm_family *family, char *text, size_t n_bytes) {
+    text[0] = '\0';
+    if (family->step >= 0) snprintf(text, n_bytes, ", %s step %lld", family->stage, (long long)family->step);
+    return text;
+}
+
+void family_poke_device(struct comm_family *family) {
+    if (family->world->ops->poke) family->world->ops->poke(family->world);
+}
+
+void family_abort_device(struct comm_family *family) {
+    if (family->world->ops->abort) family->world->ops->abort(family->world);
+}
+
 status_t family_check(struct comm_family *family, bool grace) {
     if (family->failure == STATUS_OK) return STATUS_OK;
     if (grace && !family->failure_is_ours && clock_now_s() < family->failure_time_s + COMM_FAILURE_GRACE_S)

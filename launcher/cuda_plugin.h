@@ -11,7 +11,7 @@
 #include "comm/comm.h"
 #include "models/ops/ops.h"
 
-#define CUDA_PLUGIN_ABI 1
+#define CUDA_PLUGIN_ABI 2
 
 /* What the plugin exports, by the function marrs_cuda_plugin(). */
 struct cuda_plugin {
@@ -29,9 +29,13 @@ struct cuda_plugin {
     status_t (*backend_open)(int device, struct backend **out);
     void (*backend_close)(struct backend *be);
 
-    /* Let the world, and groups that are made from it, move memory of the device: comm.h over NCCL.
-     * Collective over the world. The backend must outlive the world. */
+    /* Let the world, and groups that are made from it, move memory of the device: comm.h over NCCL
+     * (comm/cuda/ nccl.h). Collective over the world. */
     status_t (*comm_open)(struct comm *world, struct backend *be);
+    /* Before the backend is closed, and before comm_finish(). In order: collective over the world, after its
+     * groups are freed. failed: waits for nobody, aborts what is under way; before anything of the backend is
+     * released. */
+    status_t (*comm_close)(struct comm *world, struct backend *be, bool failed);
 };
 
 /* Opens the plugin once; later calls give the same. STATUS_MISSING with the loader's own words where it, or a

@@ -1,4 +1,5 @@
 /* The plugin's one export, and what it can say of the host. */
+#include "comm/cuda/nccl.h"
 #include "launcher/cuda_plugin.h"
 #include "models/ops/cuda/backend.h"
 #include "models/ops/cuda/plugin.h"
@@ -24,8 +25,11 @@ static status_t probe(int *n_devices, char *text, size_t n_text) {
     CHECK(n > 0, STATUS_MISSING, "there is a driver but no GPU (is CUDA_VISIBLE_DEVICES empty?); %s",
           use_cpu);
     const size_t lt = cublasLtGetVersion();
-    snprintf(text, n_text, "CUDA %d.%d, driver for CUDA %d.%d, cuBLASLt %zu.%zu.%zu", runtime / 1000,
-             runtime % 1000 / 10, driver / 1000, driver % 1000 / 10, lt / 10000, lt / 100 % 100, lt % 100);
+    char nccl[32];
+    nccl_version_text(nccl, sizeof nccl);
+    snprintf(text, n_text, "CUDA %d.%d, driver for CUDA %d.%d, cuBLASLt %zu.%zu.%zu, %s", runtime / 1000,
+             runtime % 1000 / 10, driver / 1000, driver % 1000 / 10, lt / 10000, lt / 100 % 100, lt % 100,
+             nccl);
     *n_devices = n;
     return STATUS_OK;
 }
@@ -38,6 +42,19 @@ static status_t describe(int device, char *text, size_t n_text) {
     return STATUS_OK;
 }
 
+static status_t comm_open(struct comm *world, struct backend *be) {
+    TRY(nccl_open(world, be->device, be->stream));
+    if (comm_size(world) == 1) return STATUS_OK; /* nobody to wait for */
+    be->look = nccl_look;
+    be->look_context = world;
+    return STATUS_OK;
+}
+
+static status_t comm_close(struct comm *world, struct backend *be, bool failed) {
+    be->look = NULL;
+    return nccl_close(world, failed);
+}
+
 __attribute__((visibility("default"))) const struct cuda_plugin *marrs_cuda_plugin(void);
 
 const struct cuda_plugin *marrs_cuda_plugin(void) {
@@ -47,6 +64,8 @@ const struct cuda_plugin *marrs_cuda_plugin(void) {
                                               .probe = probe,
                                               .describe = describe,
                                               .backend_open = cuda_backend_open,
-                                              .backend_close = cuda_backend_close};
+                                              .backend_close = cuda_backend_close,
+                                              .comm_open = comm_open,
+                                              .comm_close = comm_close};
     return &plugin;
 }

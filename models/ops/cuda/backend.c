@@ -7,6 +7,7 @@
 #include "models/ops/cuda/gemm_plan.h"
 #include "models/ops/cuda/plugin.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,36 @@ status_t cuda_check(cudaError_t error, const char *what, const char *file, int l
     (void)cudaGetLastError(); /* errors that stay until asked for must not be blamed on the next call */
     return status_fail(error == cudaErrorMemoryAllocation ? STATUS_NO_MEMORY : STATUS_INTERNAL, file, line,
                        "GPU: %s (%s): %.200s", cudaGetErrorString(error), cudaGetErrorName(error), what);
+}
+
+/* ---- waiting ---- */
+
+status_t cuda_wait(struct backend *be) {
+    if (!be->look) {
+        TRY_CUDA(cudaStreamSynchronize(be->stream));
+        return STATUS_OK;
+    }
+    for (;;) {
+        const cudaError_t state = cudaStreamQuery(be->stream);
+        if (state != cudaErrorNotReady) return cuda_check(state, "wait for the stream", __FILE__, __LINE__);
+        (void)cudaGetLastError(); /* "not ready" is no error */
+        TRY(be->look(be->look_context));
+        sched_yield();
+    }
+}
+
+status_t cuda_wait_event(struct backend *be, cudaEvent_t event) {
+    if (!be->look) {
+        TRY_CUDA(cudaEventSynchronize(event));
+        return STATUS_OK;
+    }
+    for (;;) {
+        const cudaError_t state = cudaEventQuery(event);
+        if (state != cudaErrorNotReady) return cuda_check(state, "wait for an event", __FILE__, __LINE__);
+        (void)cudaGetLastError();
+        TRY(be->look(be->look_context));
+        sched_yield();
+    }
 }
 
 /* ---- open and close ---- */
@@ -113,7 +144,7 @@ status_t staging_copy(struct staging *s, cudaStream_t stream, void *dst, const v
         const size_t n = n_bytes - done < STAGING_BYTES ? n_bytes - done : STAGING_BYTES;
         const int slot = s->next;
         s->next = (s->next + 1) % STAGING_SLOTS;
-        TRY_CUDA(cudaEventSynchronize(s->event[slot]));
+        TRY(cuda_wait_event(be, s->event[slot]));
         memcpy(s->slot[slot], (const char *)host + done, n);
         TRY_CUDA(cudaMemcpyAsync((char *)dst + done, s->slot[slot], n, cudaMemcpyHostToDevice, stream));
         TRY_CUDA(cudaEventRecord(s->event[slot], stream));
@@ -128,8 +159,7 @@ status_t cuda_copy_in(struct backend *be, void *dst, const void *host, size_t n_
 
 status_t cuda_copy_out(struct backend *be, void *host, const void *src, size_t n_bytes) {
     TRY_CUDA(cudaMemcpyAsync(host, src, n_bytes, cudaMemcpyDeviceToHost, be->stream));
-    TRY_CUDA(cudaStreamSynchronize(be->stream));
-    return STATUS_OK;
+    return cuda_wait(be);
 }
 
 status_t cuda_copy(struct backend *be, void *dst, const void *src, size_t n_bytes) {
@@ -145,8 +175,7 @@ status_t cuda_fill_zero(struct backend *be, void *dst, size_t n_bytes) {
 }
 
 status_t cuda_synchronise(struct backend *be) {
-    TRY_CUDA(cudaStreamSynchronize(be->stream));
-    return STATUS_OK;
+    return cuda_wait(be);
 }
 
 status_t small_array(struct backend *be, const void *host, size_t n_bytes, void **device) {

@@ -57,6 +57,10 @@ struct backend {
     struct gemm_plans *plans;
     struct conv_engines *engines;
     bool autotune; /* time what can be computed in several ways when it is first met, keep the fastest */
+    /* Called while the host waits for the device: what the stream waits for may never come, from another
+     * rank. NULL: nothing to look at. An error ends the wait. */
+    status_t (*look)(void *context);
+    void *look_context;
 };
 
 /* STATUS_INTERNAL (out of memory: STATUS_NO_MEMORY) with CUDA's text unless `error` is cudaSuccess. */
@@ -65,6 +69,10 @@ status_t cuda_check(cudaError_t error, const char *what, const char *file, int l
 #define TRY_CUDA_TO(label, call) TRY_TO(label, cuda_check((call), #call, __FILE__, __LINE__))
 /* After LAUNCH: an error of the launch itself. */
 #define TRY_LAUNCH() TRY(cuda_check(cudaGetLastError(), "kernel launch", __FILE__, __LINE__))
+
+/* The host's waits, with be->look. */
+status_t cuda_wait(struct backend *be);                          /* for all that is on the stream */
+status_t cuda_wait_event(struct backend *be, cudaEvent_t event); /* for an event of the stream */
 
 /* Bring a small array (indices, settings of segments) from the host to memory of the device that is this
  * call's alone until the operations enqueued after it have run: `*device` is valid for kernels enqueued

@@ -1,0 +1,4 @@
+// tests/comm/groups.c over the memory of an emulated GPU: NCCL's stand-in, streams that run late.
+// CASES np=1,2,3,5
+#include "tests/support/device_comm.h"
+#include "tests/comm/groups.c"
