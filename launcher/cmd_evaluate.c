@@ -16,7 +16,7 @@ status_t cmd_evaluate(struct launch_context *context, int argc, char **argv) {
     if (status == STATUS_OK) {
         status = trained_evaluate(session.run);
         if (status == STATUS_OK) status = run_session_print_results(&session, stdout);
-        run_session_close(&session);
+        status = run_session_close(&session, status);
     }
     settings_free(&settings);
     return status;

@@ -178,8 +178,10 @@ static status_t started_world(struct launch_context *context, const struct setti
         w.host[r] = context->world ? comm_node(context->world, r) : 0;
         if (w.host[r] >= w.n_hosts) w.n_hosts = w.host[r] + 1;
     }
+    struct devices devices;
     status_t status;
-    TRY_TO(fail, place_world(context, settings, &w.placement));
+    TRY_TO(fail, place_devices(context, settings, &devices));
+    TRY_TO(fail, place_world(context, settings, &devices, &w.placement));
     if (w.placement.device[0] >= 0) { /* how many is not asked again: a rank has its own */
         w.n_devices = memory_zeroed((size_t)w.n_hosts, sizeof *w.n_devices);
         CHECK_TO(fail, w.n_devices, STATUS_NO_MEMORY, "out of memory for the placement");

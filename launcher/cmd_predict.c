@@ -171,7 +171,7 @@ status_t cmd_predict(struct launch_context *context, int argc, char **argv) {
     TRY_TO(done, run_session_settings(o.run, &settings));
     TRY_TO(done, run_session_open(context, &settings, &(struct run_session_options){0}, &session));
     status = o.images ? answer_folder(&session, &o) : answer(&session, &o, o.shards, o.n_shards);
-    run_session_close(&session);
+    status = run_session_close(&session, status);
 done:
     settings_free(&settings);
     free(o.shards);

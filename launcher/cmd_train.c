@@ -66,7 +66,7 @@ static status_t train(struct launch_context *context, const struct settings *set
     if (session.run->writes) run_state_write(settings->run, &state);
     if (status == STATUS_OK) status = run_session_print_results(&session, stdout);
     const bool report = status == STATUS_OK && settings->log.report && session.run->writes;
-    run_session_close(&session);
+    status = run_session_close(&session, status);
     if (report && report_write_page(settings, MARRS_VERSION) != STATUS_OK)
         log_global(LOG_WARNING, "no report.html: %s", status_message());
     return status;

@@ -4,49 +4,78 @@
 
 #include "comm/comm.h"
 #include "common/interval.h"
+#include "common/log.h"
 #include "common/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* GPUs of this process' host that the settings want used; an error where they want GPUs that are not there.
- */
-static status_t count_devices(const struct settings *settings, int *n_devices) {
-    *n_devices = settings->device == DEVICE_CUDA ? topology_n_gpus() : 0;
-    CHECK(settings->device != DEVICE_CUDA || *n_devices > 0, STATUS_MISSING,
-          "device: cuda, but this process sees no GPU (no /dev/nvidia*, or CUDA_VISIBLE_DEVICES is empty); "
-          "use device=cpu, or "
-          "device=auto to take GPUs only where there are any");
+/* A GPU for each rank of this host; else the reason. */
+static bool find_gpus(const struct launch_context *context, int *n_here, char *reason, size_t n_bytes) {
+    enum device_choice found;
+    char why[512];
+    if (topology_n_gpus() == 0) { /* no need to load any library */
+        snprintf(reason, n_bytes, "this host has no GPU");
+        return false;
+    }
+    if (device_settle(DEVICE_AUTO, &found, n_here, why, sizeof why) != STATUS_OK || found == DEVICE_CPU) {
+        snprintf(reason, n_bytes, "%.*s", (int)strcspn(why, ";"),
+                 why); /* behind it: the remedy for device=cuda */
+        return false;
+    }
+    snprintf(reason, n_bytes, "%d ranks on a host with %d GPU%s", context->n_local_ranks, *n_here,
+             *n_here == 1 ? "" : "s");
+    return *n_here >= context->n_local_ranks;
+}
+
+status_t place_devices(struct launch_context *context, const struct settings *settings, struct devices *out) {
+    struct devices d = {.choice = settings->device, .shared = settings->device == DEVICE_CUDA_EMULATED};
+    char reason[600];
+    if (settings->device != DEVICE_AUTO) {
+        TRY(device_settle(settings->device, &d.choice, &d.n_here, reason, sizeof reason));
+        *out = d;
+        return STATUS_OK;
+    }
+    const bool own = find_gpus(context, &d.n_here, reason, sizeof reason);
+    bool any_without = !own;
+    if (context->world) TRY(comm_any(context->world, any_without, &any_without));
+    d.choice = any_without ? DEVICE_CPU : DEVICE_CUDA;
+    if (any_without) {
+        d.n_here = 0;
+        log_global(LOG_INFO, "device auto: the CPU (%s)",
+                   own ? "another host has no GPU for each of its ranks" : reason);
+    }
+    *out = d;
     return STATUS_OK;
 }
 
 /* host[r] and n_devices[h] of the world; both have room for n_ranks. */
-static status_t gather_hosts(struct launch_context *context, const struct settings *settings,
+static status_t gather_hosts(struct launch_context *context, const struct devices *devices,
                              struct placement_request *q, int *host, int32_t *n_devices) {
-    int n_here;
-    TRY(count_devices(settings, &n_here));
     q->n_ranks = context->n_ranks;
     q->n_hosts = 1;
     for (int r = 0; r < q->n_ranks; r++) {
         host[r] = context->world ? comm_node(context->world, r) : 0;
         if (host[r] >= q->n_hosts) q->n_hosts = host[r] + 1;
     }
-    n_devices[host[context->rank]] = n_here;
+    n_devices[host[context->rank]] = devices->n_here;
     if (context->world)
         TRY(comm_all_reduce(comm_host_side(context->world), n_devices, q->n_hosts, COMM_I32, COMM_MAX));
     q->host = host;
-    q->n_devices = settings->device == DEVICE_CUDA ? n_devices : NULL;
+    q->n_devices = devices->n_here > 0 ? n_devices : NULL;
+    q->share_devices = devices->shared;
     return STATUS_OK;
 }
 
-status_t place_world(struct launch_context *context, const struct settings *settings, struct placement *out) {
+status_t place_world(struct launch_context *context, const struct settings *settings,
+                     const struct devices *devices, struct placement *out) {
     struct placement_request request = {.n_peers = 0};
     int *host = memory_zeroed((size_t)context->n_ranks, sizeof *host);
     int32_t *n_devices = memory_zeroed((size_t)context->n_ranks, sizeof *n_devices);
     status_t status = STATUS_OK;
     CHECK_TO(done, host && n_devices, STATUS_NO_MEMORY, "out of memory for the placement");
     TRY_TO(done, placement_peers(settings, &request));
-    TRY_TO(done, gather_hosts(context, settings, &request, host, n_devices));
+    TRY_TO(done, gather_hosts(context, devices, &request, host, n_devices));
     status = placement_make(&request, out);
 done:
     free(host);

@@ -11,15 +11,10 @@
 #include <string.h>
 #include <time.h>
 
-static status_t check_device(const struct settings *settings) {
-    CHECK(settings->device == DEVICE_AUTO || settings->device == DEVICE_CPU, STATUS_MISSING,
-          "device: this build has no CUDA backend; use device=cpu, or device=auto to take what there is");
-    return STATUS_OK;
-}
-
-static enum dtype choose_precision(const struct settings *settings) {
+static enum dtype choose_precision(const struct settings *settings, const struct device *device) {
+    if (settings->precision == PRECISION_AUTO) return device->plugin ? DTYPE_BF16 : DTYPE_F32;
     if (settings->precision != PRECISION_BF16) return DTYPE_F32;
-    if (!cpu_has_bf16())
+    if (!device->plugin && !cpu_has_bf16())
         log_global(LOG_WARNING,
                    "precision bf16: this CPU has no bf16 arithmetic, expect it to be slower than fp32");
     return DTYPE_BF16;
@@ -46,9 +41,9 @@ static status_t open_run(struct run_session *s, const struct settings *settings,
     struct run_options options = {.settings = settings,
                                   .world = s->context->world,
                                   .members = s->members,
-                                  .ops = &ops_cpu,
-                                  .be = s->be,
-                                  .precision = choose_precision(settings),
+                                  .ops = s->device.ops,
+                                  .be = s->device.be,
+                                  .precision = choose_precision(settings, &s->device),
                                   .stop = stop};
     TRY(choose_workers(s->context, settings, &options.n_workers));
     return run_open(&options, &s->run);
@@ -86,30 +81,40 @@ done:
 status_t run_session_open(struct launch_context *context, const struct settings *settings,
                           const struct run_session_options *options, struct run_session *out) {
     struct run_session s = {.context = context};
+    struct devices devices;
     status_t status;
     comm_set_deadline(context->world, settings->comm.startup_deadline_s);
-    TRY_TO(fail, check_device(settings));
-    TRY_TO(fail, ops_check(&ops_cpu));
-    TRY_TO(fail, place_world(context, settings, &s.placement));
+    TRY_TO(fail, place_devices(context, settings, &devices));
+    TRY_TO(fail, place_world(context, settings, &devices, &s.placement));
     if (options->prepare_folder) {
         TRY_TO(fail, note_placement(context, settings, &s.placement));
         TRY_TO(fail, comm_barrier(context->world));
     }
-    TRY_TO(fail, cpu_backend_open(0, &s.be));
-    comm_set_deadline(context->world, settings->comm.deadline_s);
+    TRY_TO(fail, device_open(devices.choice, s.placement.device[context->rank], 0, &s.device));
+    if (s.device.plugin) TRY_TO(fail, s.device.plugin->comm_open(context->world, s.device.be));
     TRY_TO(fail, open_run(&s, settings, options->stop));
+    comm_set_deadline(context->world, settings->comm.deadline_s);
     *out = s;
     return STATUS_OK;
 fail:
-    run_session_close(&s);
-    return status;
+    return run_session_close(&s, status);
 }
 
-void run_session_close(struct run_session *s) {
+/* What still runs between the GPUs is aborted before its memory goes; in order, groups end before the world.
+ */
+status_t run_session_close(struct run_session *s, status_t status) {
+    const struct cuda_plugin *plugin = s->device.plugin;
+    const bool failed = status != STATUS_OK && status != STATUS_STOPPED;
+    if (plugin && failed) (void)plugin->comm_close(s->context->world, s->device.be, true);
     run_close(s->run);
-    cpu_backend_close(s->be);
+    if (plugin && !failed) {
+        const status_t closed = plugin->comm_close(s->context->world, s->device.be, false);
+        if (status == STATUS_OK) status = closed;
+    }
+    device_close(&s->device);
     placement_free(&s->placement);
     memset(s, 0, sizeof *s);
+    return status;
 }
 
 status_t run_session_print_results(const struct run_session *s, FILE *out) {

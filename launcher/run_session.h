@@ -3,6 +3,7 @@
 #define LAUNCHER_RUN_SESSION_H
 
 #include "launcher/commands.h"
+#include "launcher/device.h"
 #include "launcher/placement.h"
 #include "training/run.h"
 
@@ -12,7 +13,7 @@
 struct run_session {
     struct launch_context *context;
     struct placement placement;
-    struct backend *be;
+    struct device device;
     struct run *run;
     struct comm_membership members[SETTINGS_MAX_PEERS];
 };
@@ -27,7 +28,9 @@ struct run_session_options {
  * there. */
 status_t run_session_open(struct launch_context *context, const struct settings *settings,
                           const struct run_session_options *options, struct run_session *out);
-void run_session_close(struct run_session *session);
+/* With the status that the command comes to; returns it, or that of the closing itself. In order (STATUS_OK
+ * or STATUS_STOPPED, on all ranks alike): collective over context->world. Else waits for nobody. */
+status_t run_session_close(struct run_session *session, status_t status);
 
 /* The final table, on rank 0. */
 status_t run_session_print_results(const struct run_session *session, FILE *out);

@@ -536,8 +536,8 @@ static status_t open_all(struct heads *h) {
     }
     CHECK(run->n_peers <= 2, STATUS_BAD_CONFIG,
           "stage heads: the method's frozen stage has two peers, not %d", run->n_peers);
-    return exchange_plan_new(run->world, run->n_peers, run->members, (int64_t)run->data.unlabelled.n,
-                             &h->plan);
+    return exchange_plan_new(comm_host_side(run->world), run->n_peers, run->members,
+                             (int64_t)run->data.unlabelled.n, &h->plan); /* labels lie on the host here */
 }
 
 static status_t finish(struct heads *h) {

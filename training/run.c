@@ -193,7 +193,7 @@ int32_t run_first_trained_layer(const struct run_peer *peer, const struct net *n
 /* What rank 0's results.json says, known to all. */
 static status_t stage_is_done(struct run *run, enum stage stage, bool *done) {
     int32_t flag = run->writes && results_is_stage_done(run->results, stage_name(stage));
-    TRY(comm_broadcast(run->world, 0, &flag, 1, COMM_I32));
+    TRY(comm_broadcast(comm_host_side(run->world), 0, &flag, 1, COMM_I32));
     *done = flag != 0;
     return STATUS_OK;
 }

@@ -87,7 +87,7 @@ flat_metrics() { # FILE
 same_losses() {
     flat_metrics "$work/$1/metrics.jsonl" >"$work/first.txt"
     flat_metrics "$work/$2/metrics.jsonl" >"$work/second.txt"
-    [ "$(wc -l <"$work/first.txt")" -ge 50 ] || { fail "run $1: only $(wc -l <"$work/first.txt") numbers"; return 1; }
+    [ "$(wc -l <"$work/first.txt")" -ge "${LEAST_NUMBERS:-50}" ] || { fail "run $1: only $(wc -l <"$work/first.txt") numbers"; return 1; }
     paste -d ' ' "$work/first.txt" "$work/second.txt" | awk -v a="$1" -v b="$2" '
         function size(x) { return x < 0 ? -x : x }
         $1 != $3 { printf "runs %s and %s: %s has no partner (%s)\n", a, b, $1, $3; bad = 1; exit }
