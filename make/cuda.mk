@@ -2,13 +2,9 @@
 # CUDA=0 leaves both out; CUDA_HOME, CUDNN_HOME, NCCL_HOME say where toolkit and libraries are; CUDA_ARCHS which GPUs
 # to build for (DEBUG or a developer's build: CUDA_ARCHS=90).
 
-CUDA_HOME ?= /usr/local/cuda
 CUDNN_HOME ?= $(CUDA_HOME)
 NCCL_HOME ?= $(CUDA_HOME)
 CUDA_ARCHS ?= 80 86 89 90 100 120
-NVCC := $(CUDA_HOME)/bin/nvcc
-CUDA ?= $(if $(wildcard $(NVCC)),1,0)
-CXX := $(if $(filter default,$(origin CXX)),$(if $(findstring clang,$(CC)),clang++,g++),$(CXX))
 
 CUDA_C := $(wildcard models/ops/cuda/*.c launcher/cuda/*.c comm/cuda/*.c)
 CUDA_CU := $(wildcard models/ops/cuda/*.cu)
