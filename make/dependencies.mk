@@ -46,7 +46,7 @@ NEEDS := $(NEED_BUILD) $(NEED_RUN) $(if $(filter check-long,$(MAKECMDGOALS)),$(i
 
 info: ## every dependency: found, or missing with the package to install
 	@printf 'compiler  %s\nMPI       %s\nGPU       %s\nflags     %s\nobjects   %s\n\n' '$(shell $(CC) --version 2>/dev/null | head -n 1)' \
-	  '$(shell $(MPICC) --version 2>/dev/null | head -n 1)' '$(if $(filter 1,$(CUDA)),$(shell $(NVCC) --version 2>/dev/null | sed -n 4p),no plugin: no $(NVCC))' '$(strip $(OPT) $(SANFLAGS))' '$(OBJ)'
+	  '$(shell $(MPICC) --version 2>/dev/null | head -n 1)' '$(if $(filter 1,$(CUDA)),$(shell $(NVCC) --version 2>/dev/null | sed -n 4p),no plugin (CUDA=0, or no $(NVCC)))' '$(strip $(OPT) $(SANFLAGS))' '$(OBJ)'
 	@bash make/dependencies.sh info $(NEED_BUILD) $(NEED_RUN) $(NEED_CHECK) $(NEED_LINT) optional $(OPTIONAL_BUILD)
 
 deps: ## install what is missing through apt where that is allowed, else list it
