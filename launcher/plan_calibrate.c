@@ -475,6 +475,11 @@ static status_t measure_here(const struct plan *plan, struct plan_rates *r) {
 status_t plan_calibrate(const struct plan *plan, struct comm *world, struct plan_rates *out) {
     struct topology topology;
     struct plan_rates r = {.kind = "measured", .device = "cpu", .busy = 1, .head_flop_per_s = 5e9};
+    const enum device_choice device = plan->settings->device;
+    CHECK(device == DEVICE_AUTO || device == DEVICE_CPU, STATUS_MISSING,
+          "plan --calibrate measures this machine's cores: use device=cpu; for GPUs write images_per_s of a "
+          "real run "
+          "into a file of rates (docs/running-at-scale.md)");
     TRY(topology_find(&topology));
     r.threads = omp_get_max_threads();
     r.cores = topology.n_host_cores > topology.n_cores ? topology.n_host_cores : topology.n_cores;

@@ -109,5 +109,6 @@ expect 64 '--hosts takes rising numbers' configs/digits.yaml --rates "$work/rate
 expect 64 '--images takes SOURCE' configs/digits.yaml --images 1,2,3 --classes 4
 expect 64 'need rates' configs/digits.yaml --html "$work/no.html"
 expect 64 '--links needs two ranks' configs/digits.yaml --calibrate "$work/again" --links
+expect 66 'measures this machine' configs/digits.yaml --calibrate "$work/no.rates" device=cuda
 expect 64 'nearest: --rates' --rate x
-[ ! -e "$work/no.html" ] || fail "a page without rates"
+if [ -e "$work/no.html" ] || [ -e "$work/no.rates" ]; then fail "written in spite of an error"; fi
