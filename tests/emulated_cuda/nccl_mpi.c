@@ -13,11 +13,10 @@
  *   - what an operation will overwrite is NaN from its start to its end;
  *   - sums are taken in descending order of the ranks: other bits than comm/mpi.c has.
  *
- * Faults, on one rank:   NCCL_MPI_FAULT=KIND:RANK:N[:MS]   with N counting this rank's launches (a collective
- * or a group is one) from 0, those of the start-up included:
- *   delay   launch N starts MS milliseconds later        stall   launch N and all later never start
- *   stop    SIGSTOP when launch N starts                 kill    SIGKILL
- *   swap    launches N and N+1 change places             count   launch N has one element less
+ * Faults, on one rank (-1: on all):   NCCL_MPI_FAULT=KIND:RANK:N[:MS]   with N counting this rank's launches
+ * (a collective or a group is one) from 0, those of the start-up included: delay   launch N starts MS
+ * milliseconds later        stall   launch N and all later never start stop    SIGSTOP when launch N starts
+ * kill    SIGKILL swap    launches N and N+1 change places             count   launch N has one element less
  *   error   from launch N on the communicators report ncclRemoteError
  *   hang    the call that ends launch N never returns */
 #include "tests/emulated_cuda/coc.h"
@@ -37,7 +36,8 @@
 #include <unistd.h>
 
 #pragma GCC visibility push(default)
-#pragma GCC diagnostic ignored "-Wmissing-prototypes" /* NCCL's header declares ncclGroupStart() without void */
+#pragma GCC diagnostic ignored                                                                               \
+    "-Wmissing-prototypes" /* NCCL's header declares ncclGroupStart() without void */
 
 enum kind { ALL_REDUCE, REDUCE, REDUCE_SCATTER, ALL_GATHER, BROADCAST, SEND, RECEIVE };
 static const char *const kind_names[] = {"all-reduce", "reduce",   "reduce-scatter", "all-gather",
@@ -131,7 +131,8 @@ static bool faulty(const char *kind, int number) {
         sscanf(text, "%15[a-z]:%d:%d:%d", fault.kind, &fault.rank, &fault.number, &fault.ms) < 3)
         abort();
     read = true;
-    if (!text || fault.rank != world_rank() || strcmp(kind, fault.kind) != 0) return false;
+    if (!text || (fault.rank != world_rank() && fault.rank != -1) || strcmp(kind, fault.kind) != 0)
+        return false;
     return strcmp(kind, "stall") == 0 || strcmp(kind, "error") == 0 ? number >= fault.number
                                                                     : number == fault.number;
 }

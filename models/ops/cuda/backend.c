@@ -139,7 +139,8 @@ void cuda_release(struct backend *be, void *p) {
     cudaFree(p);
 }
 
-status_t staging_copy(struct staging *s, cudaStream_t stream, void *dst, const void *host, size_t n_bytes) {
+status_t staging_copy(struct backend *be, struct staging *s, cudaStream_t stream, void *dst, const void *host,
+                      size_t n_bytes) {
     for (size_t done = 0; done < n_bytes;) {
         const size_t n = n_bytes - done < STAGING_BYTES ? n_bytes - done : STAGING_BYTES;
         const int slot = s->next;
@@ -154,7 +155,7 @@ status_t staging_copy(struct staging *s, cudaStream_t stream, void *dst, const v
 }
 
 status_t cuda_copy_in(struct backend *be, void *dst, const void *host, size_t n_bytes) {
-    return staging_copy(&be->staging, be->stream, dst, host, n_bytes);
+    return staging_copy(be, &be->staging, be->stream, dst, host, n_bytes);
 }
 
 status_t cuda_copy_out(struct backend *be, void *host, const void *src, size_t n_bytes) {

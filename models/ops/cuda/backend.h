@@ -35,7 +35,8 @@ status_t staging_open(struct staging *s);
 void staging_close(struct staging *s); /* once the copies are done; a zeroed struct is fine */
 /* Copy to the device behind what `stream` holds, by way of pinned memory: the host's buffer is free at once.
  */
-status_t staging_copy(struct staging *s, cudaStream_t stream, void *dst, const void *host, size_t n_bytes);
+status_t staging_copy(struct backend *be, struct staging *s, cudaStream_t stream, void *dst, const void *host,
+                      size_t n_bytes);
 
 struct gemm_plans; /* gemm_plan.c: what cuBLASLt was asked for, and the algorithm it chose */
 

@@ -76,7 +76,7 @@ status_t cuda_upload_begin(struct backend *be, struct upload *upload, int32_t la
     TRY(check_room(upload, lane, offset, n_bytes));
     const struct lane *l = &upload->lane[lane];
     TRY_CUDA(cudaStreamWaitEvent(be->upload_stream, l->emptied, 0));
-    TRY(staging_copy(&be->upload_staging, be->upload_stream, l->bytes + offset, host, n_bytes));
+    TRY(staging_copy(be, &be->upload_staging, be->upload_stream, l->bytes + offset, host, n_bytes));
     TRY_CUDA(cudaEventRecord(l->arrived, be->upload_stream));
     return STATUS_OK;
 }
