@@ -181,7 +181,7 @@ void conv_engines_close(struct conv_engines *engines) {
 static const struct decision *find(const struct backend *be, const struct call *c, enum conv_pass pass) {
     struct conv_shape shape = c->shape;
     shape.pass = pass;
-    for (const struct decision *d = be->engines ? be->engines->decisions : NULL; d; d = d->next)
+    for (const struct decision *d = be && be->engines ? be->engines->decisions : NULL; d; d = d->next)
         if (memcmp(&d->shape, &shape, sizeof shape) == 0) return d;
     return NULL;
 }
@@ -290,8 +290,9 @@ static status_t candidates(struct backend *be, const struct call *c, struct cudn
 static void decide(struct backend *be, struct call *c, enum conv_pass pass) {
     static const char *const names[] = {"forward", "gradient of x", "gradient of the weights"};
     const struct conv_shape *s = &c->shape;
-    if (!be->engines) engines_open(be);
-    if (!be->engines || !be->engines->lib || s->dtype != DTYPE_BF16 || c->rows == 0 || find(be, c, pass))
+    if (be && !be->engines) engines_open(be);
+    if (!be || !be->engines || !be->engines->lib || s->dtype != DTYPE_BF16 || c->rows == 0 ||
+        find(be, c, pass))
         return;
     struct decision *d = memory_zeroed(1, sizeof *d);
     if (!d) return;

@@ -1,5 +1,5 @@
-/* GELU, erf form (Hendrycks & Gimpel 2016): gelu(x) = x Phi(x), gelu'(x) = Phi(x) + x phi(x). cuBLASLt's epilogue is
- * the tanh form, which differs by up to 4e-4. */
+/* GELU, erf form (Hendrycks & Gimpel 2016): gelu(x) = x Phi(x), gelu'(x) = Phi(x) + x phi(x). cuBLASLt's
+ * epilogue is the tanh form, which differs by up to 4e-4. */
 #include "models/ops/cuda/rows.cuh"
 
 #include "models/ops/cuda/rows.h"
@@ -29,8 +29,9 @@ __global__ void __launch_bounds__(THREADS) gelu_kernel(T *h, const T *pre, int64
 extern "C" status_t gelu_forward(struct backend *be, enum dtype dtype, void *h, const void *pre, int64_t n) {
     if (n == 0) return STATUS_OK;
     const bool wide = n % 8 == 0 && aligned16(h) && aligned16(pre);
-    FOR_DTYPE(dtype, T, if (wide) LAUNCH((gelu_kernel<T, 8>), grid_of(be, n / 8, THREADS), THREADS, 0,
-                                         be->stream, (T *)h, (const T *)pre, n / 8);
+    FOR_DTYPE(dtype, T,
+              if (wide) LAUNCH((gelu_kernel<T, 8>), grid_of(be, n / 8, THREADS), THREADS, 0, be->stream,
+                               (T *)h, (const T *)pre, n / 8);
               else LAUNCH((gelu_kernel<T, 1>), grid_of(be, n, THREADS), THREADS, 0, be->stream, (T *)h,
                           (const T *)pre, n));
     TRY_LAUNCH();
@@ -65,13 +66,14 @@ __global__ void __launch_bounds__(32 * SUM_WARPS)
 }
 
 static status_t gelu_columns(struct backend *be, const struct gelu_grad *a, int64_t first, int64_t columns) {
-    const bool wide = a->columns % 8 == 0 && aligned16(a->pre) && aligned16(a->dh) && aligned16(a->dpre) &&
-                      aligned16(a->h);
+    const bool wide =
+        a->columns % 8 == 0 && aligned16(a->pre) && aligned16(a->dh) && aligned16(a->dpre) && aligned16(a->h);
     const strips s = strips_of(a->rows, columns, wide ? 8 : 1);
     const dim3 grid(s.blocks, (unsigned)s.n), block(32, SUM_WARPS);
     float *partial = (float *)be->partials;
-    FOR_DTYPE(a->dtype, T, if (wide) LAUNCH((gelu_grad_kernel<T, 8>), grid, block, 0, be->stream, *a, first,
-                                            columns, s.rows, partial);
+    FOR_DTYPE(a->dtype, T,
+              if (wide) LAUNCH((gelu_grad_kernel<T, 8>), grid, block, 0, be->stream, *a, first, columns,
+                               s.rows, partial);
               else LAUNCH((gelu_grad_kernel<T, 1>), grid, block, 0, be->stream, *a, first, columns, s.rows,
                           partial));
     TRY_LAUNCH();

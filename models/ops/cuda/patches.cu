@@ -1,6 +1,6 @@
-/* See patches.h. A thread moves V neighbouring elements: eight channels of a tap by 16-byte accesses, or one element
- * where the channels are no multiple of 8 (stems: neighbouring threads still read neighbouring elements, since the
- * taps of a row lie side by side in the image too). */
+/* See patches.h. A thread moves V neighbouring elements: eight channels of a tap by 16-byte accesses, or one
+ * element where the channels are no multiple of 8 (stems: neighbouring threads still read neighbouring
+ * elements, since the taps of a row lie side by side in the image too). */
 #include "models/ops/cuda/rows.cuh"
 
 #include "models/ops/cuda/patches.h"
@@ -42,8 +42,9 @@ extern "C" status_t patches_gather(struct backend *be, const struct patches *p, 
     const bool wide = p->cin % 8 == 0 && p->ld % 8 == 0 && aligned16(x) && aligned16(matrix);
     const dim3 block = block_of(wide ? p->ld / 8 : p->ld);
     const unsigned grid = grid_of(be, n_pixels, (int)block.y);
-    FOR_DTYPE(p->dtype, T, if (wide) LAUNCH((gather_kernel<T, 8>), grid, block, 0, be->stream, *p,
-                                            (const T *)x, (T *)matrix, n_pixels);
+    FOR_DTYPE(p->dtype, T,
+              if (wide) LAUNCH((gather_kernel<T, 8>), grid, block, 0, be->stream, *p, (const T *)x,
+                               (T *)matrix, n_pixels);
               else LAUNCH((gather_kernel<T, 1>), grid, block, 0, be->stream, *p, (const T *)x, (T *)matrix,
                           n_pixels));
     TRY_LAUNCH();
@@ -52,8 +53,9 @@ extern "C" status_t patches_gather(struct backend *be, const struct patches *p, 
 
 /* The places of pixel (y,x): taps i with y + pad - i = stride * oy for an output row oy, likewise columns. */
 template <class T, int V>
-__global__ void __launch_bounds__(THREADS) scatter_kernel(patches p, const T *__restrict__ matrix,
-                                                          T *__restrict__ x, bool accumulate, int64_t n_pixels) {
+__global__ void __launch_bounds__(THREADS)
+    scatter_kernel(patches p, const T *__restrict__ matrix, T *__restrict__ x, bool accumulate,
+                   int64_t n_pixels) {
     const int per_pixel = (int)(p.cin / V);
     for (int64_t pixel = blockIdx.x * (int64_t)blockDim.y + threadIdx.y; pixel < n_pixels;
          pixel += (int64_t)gridDim.x * blockDim.y) {
@@ -93,8 +95,9 @@ extern "C" status_t patches_scatter(struct backend *be, const struct patches *p,
     const bool wide = p->cin % 8 == 0 && p->ld % 8 == 0 && aligned16(x) && aligned16(matrix);
     const dim3 block = block_of(wide ? p->cin / 8 : p->cin);
     const unsigned grid = grid_of(be, n_pixels, (int)block.y);
-    FOR_DTYPE(p->dtype, T, if (wide) LAUNCH((scatter_kernel<T, 8>), grid, block, 0, be->stream, *p,
-                                            (const T *)matrix, (T *)x, accumulate, n_pixels);
+    FOR_DTYPE(p->dtype, T,
+              if (wide) LAUNCH((scatter_kernel<T, 8>), grid, block, 0, be->stream, *p, (const T *)matrix,
+                               (T *)x, accumulate, n_pixels);
               else LAUNCH((scatter_kernel<T, 1>), grid, block, 0, be->stream, *p, (const T *)matrix, (T *)x,
                           accumulate, n_pixels));
     TRY_LAUNCH();
@@ -115,8 +118,9 @@ __global__ void pad_rows_kernel(const T *__restrict__ x, int64_t rows, int64_t c
 
 extern "C" status_t patches_pad_rows(struct backend *be, enum dtype dtype, const void *x, int64_t rows,
                                      int64_t columns, int64_t ld, void *y) {
-    FOR_DTYPE(dtype, T, LAUNCH(pad_rows_kernel<T>, grid_of(be, rows * ld, THREADS), THREADS, 0, be->stream,
-                               (const T *)x, rows, columns, ld, (T *)y));
+    FOR_DTYPE(dtype, T,
+              LAUNCH(pad_rows_kernel<T>, grid_of(be, rows * ld, THREADS), THREADS, 0, be->stream,
+                     (const T *)x, rows, columns, ld, (T *)y));
     TRY_LAUNCH();
     return STATUS_OK;
 }
@@ -133,13 +137,15 @@ __global__ void add_rows_kernel(const T *__restrict__ x, int64_t rows, int64_t c
 
 extern "C" status_t patches_add_rows(struct backend *be, enum dtype dtype, const void *x, int64_t rows,
                                      int64_t columns, int64_t ld, float *y) {
-    FOR_DTYPE(dtype, T, LAUNCH(add_rows_kernel<T>, grid_of(be, rows * columns, THREADS), THREADS, 0, be->stream,
-                               (const T *)x, rows, columns, ld, y));
+    FOR_DTYPE(dtype, T,
+              LAUNCH(add_rows_kernel<T>, grid_of(be, rows * columns, THREADS), THREADS, 0, be->stream,
+                     (const T *)x, rows, columns, ld, y));
     TRY_LAUNCH();
     return STATUS_OK;
 }
 
-__global__ void taps_last_kernel(const float *__restrict__ x, int taps, int64_t channels, bf16 *__restrict__ y) {
+__global__ void taps_last_kernel(const float *__restrict__ x, int taps, int64_t channels,
+                                 bf16 *__restrict__ y) {
     const int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;
     if (i < taps * channels) y[i] = from_float<bf16>(x[i % taps * channels + i / taps]);
 }
@@ -160,8 +166,8 @@ extern "C" status_t patches_taps_last(struct backend *be, const float *x, int64_
 
 extern "C" status_t patches_add_taps_last(struct backend *be, const void *x, int64_t taps, int64_t channels,
                                           float *y) {
-    LAUNCH(add_taps_last_kernel, (unsigned)((taps * channels + THREADS - 1) / THREADS), THREADS, 0, be->stream,
-           (const bf16 *)x, (int)taps, channels, y);
+    LAUNCH(add_taps_last_kernel, (unsigned)((taps * channels + THREADS - 1) / THREADS), THREADS, 0,
+           be->stream, (const bf16 *)x, (int)taps, channels, y);
     TRY_LAUNCH();
     return STATUS_OK;
 }

@@ -1,12 +1,13 @@
-/* Passes over matrices around the matrix products; see rows.h. Bound by memory: 16 bytes a thread and access where
- * the columns are a multiple of 8. */
+/* Passes over matrices around the matrix products; see rows.h. Bound by memory: 16 bytes a thread and access
+ * where the columns are a multiple of 8. */
 #include "models/ops/cuda/rows.cuh"
 
 #include "models/ops/cuda/rows.h"
 
 enum { THREADS = 256 };
 
-/* Row and first column of piece i of a matrix with `per_row` pieces a row; 32-bit division where it suffices. */
+/* Row and first column of piece i of a matrix with `per_row` pieces a row; 32-bit division where it suffices.
+ */
 struct place {
     int64_t row;
     int column;
@@ -62,9 +63,11 @@ extern "C" status_t rows_epilogue(struct backend *be, const struct row_epilogue 
     const bool wide = a->columns % 8 == 0 && aligned16(a->z) && aligned16(a->residual) && aligned16(a->y) &&
                       aligned16(a->bias) && aligned16(a->gamma);
     const int per_row = (int)(wide ? a->columns / 8 : a->columns);
-    FOR_DTYPE(a->dtype, T, if (wide) LAUNCH((epilogue_kernel<T, 8>), grid_of(be, n / 8, THREADS), THREADS, 0,
-                                            be->stream, *a, per_row);
-              else LAUNCH((epilogue_kernel<T, 1>), grid_of(be, n, THREADS), THREADS, 0, be->stream, *a, per_row));
+    FOR_DTYPE(
+        a->dtype, T,
+        if (wide)
+            LAUNCH((epilogue_kernel<T, 8>), grid_of(be, n / 8, THREADS), THREADS, 0, be->stream, *a, per_row);
+        else LAUNCH((epilogue_kernel<T, 1>), grid_of(be, n, THREADS), THREADS, 0, be->stream, *a, per_row));
     TRY_LAUNCH();
     return STATUS_OK;
 }
@@ -80,8 +83,9 @@ __global__ void add_bias_kernel(T *y, int64_t ld, int64_t rows, int64_t columns,
 
 extern "C" status_t rows_add_bias(struct backend *be, enum dtype dtype, void *y, int64_t ld, int64_t rows,
                                   int64_t columns, const void *bias) {
-    FOR_DTYPE(dtype, T, LAUNCH(add_bias_kernel<T>, grid_of(be, rows * columns, THREADS), THREADS, 0, be->stream,
-                               (T *)y, ld, rows, columns, (const T *)bias));
+    FOR_DTYPE(dtype, T,
+              LAUNCH(add_bias_kernel<T>, grid_of(be, rows * columns, THREADS), THREADS, 0, be->stream, (T *)y,
+                     ld, rows, columns, (const T *)bias));
     TRY_LAUNCH();
     return STATUS_OK;
 }
@@ -113,8 +117,8 @@ __global__ void column_finish_kernel(const float *__restrict__ partial, int n_st
     out[column] = (float)sum;
 }
 
-status_t column_finish(struct backend *be, const float *partial, int64_t n_strips, int64_t columns, float *out,
-                       bool accumulate) {
+status_t column_finish(struct backend *be, const float *partial, int64_t n_strips, int64_t columns,
+                       float *out, bool accumulate) {
     LAUNCH(column_finish_kernel, (unsigned)((columns + 63) / 64), 64, 0, be->stream, partial, (int)n_strips,
            columns, out, accumulate);
     TRY_LAUNCH();
@@ -147,9 +151,10 @@ static status_t sum_columns(struct backend *be, const struct row_sums *a, int64_
     const strips s = strips_of(a->rows, columns, wide ? 8 : 1);
     const dim3 grid(s.blocks, (unsigned)s.n), block(32, SUM_WARPS);
     float *partial = (float *)be->partials;
-    FOR_DTYPE(a->dtype, T, if (wide) LAUNCH((sum_kernel<T, 8>), grid, block, 0, be->stream, *a, first, columns,
-                                            s.rows, partial);
-              else LAUNCH((sum_kernel<T, 1>), grid, block, 0, be->stream, *a, first, columns, s.rows, partial));
+    FOR_DTYPE(
+        a->dtype, T,
+        if (wide) LAUNCH((sum_kernel<T, 8>), grid, block, 0, be->stream, *a, first, columns, s.rows, partial);
+        else LAUNCH((sum_kernel<T, 1>), grid, block, 0, be->stream, *a, first, columns, s.rows, partial));
     TRY_LAUNCH();
     return a->sum ? column_finish(be, partial, s.n, columns, a->sum + first, a->accumulate) : STATUS_OK;
 }
@@ -184,8 +189,7 @@ template <class T> __global__ void __launch_bounds__(THREADS) layer_scale_kernel
 }
 
 extern "C" status_t layer_scale_backward(struct backend *be, const struct layer_scale_grad *a) {
-    FOR_DTYPE(a->dtype, T,
-              LAUNCH(layer_scale_kernel<T>, (unsigned)a->channels, THREADS, 0, be->stream, *a));
+    FOR_DTYPE(a->dtype, T, LAUNCH(layer_scale_kernel<T>, (unsigned)a->channels, THREADS, 0, be->stream, *a));
     TRY_LAUNCH();
     return STATUS_OK;
 }

@@ -1,7 +1,7 @@
 /* Sums over the rows of a matrix inside a kernel that passes over it.
  *
- * A block is 32 x 8 threads: lanes along columns (V neighbours each), warps along rows of a strip. It leaves its
- * strip's sums in partial (strips,columns); column_finish adds the strips in order. */
+ * A block is 32 x 8 threads: lanes along columns (V neighbours each), warps along rows of a strip. It leaves
+ * its strip's sums in partial (strips,columns); column_finish adds the strips in order. */
 #ifndef MODELS_OPS_CUDA_ROWS_CUH
 #define MODELS_OPS_CUDA_ROWS_CUH
 
@@ -11,12 +11,16 @@ enum { SUM_WARPS = 8, SUM_BLOCKS = 1024 /* wanted: several for each of an H100's
 
 /* V elements from p: 8 by 16-byte accesses, or 1. */
 template <int V, class T> __device__ __forceinline__ void load_v(float (&f)[V], const T *p) {
-    if constexpr (V == 8) load8(f, p);
-    else f[0] = to_float(*p);
+    if constexpr (V == 8)
+        load8(f, p);
+    else
+        f[0] = to_float(*p);
 }
 template <int V, class T> __device__ __forceinline__ void store_v(T *p, const float (&f)[V]) {
-    if constexpr (V == 8) store8(p, f);
-    else *p = from_float<T>(f[0]);
+    if constexpr (V == 8)
+        store8(p, f);
+    else
+        *p = from_float<T>(f[0]);
 }
 
 __device__ __forceinline__ float row_factor(const float *row_scale, int64_t row, int64_t rows_per_image) {
@@ -61,7 +65,7 @@ static inline bool aligned16(const void *p) {
 }
 
 /* out (columns) = or += sum over strips of partial */
-status_t column_finish(struct backend *be, const float *partial, int64_t n_strips, int64_t columns, float *out,
-                       bool accumulate);
+status_t column_finish(struct backend *be, const float *partial, int64_t n_strips, int64_t columns,
+                       float *out, bool accumulate);
 
 #endif
