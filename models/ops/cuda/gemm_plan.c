@@ -221,13 +221,13 @@ static status_t run_plan(struct backend *be, const struct gemm_call *g, struct g
     return multiply(be, plan, g, g->d, &plan->algo);
 }
 
-status_t gemm_run(struct backend *be, const struct gemm_call *g) {
+status_t gemm_planned(struct backend *be, const struct gemm_call *g) {
     struct gemm_plan *plan;
     TRY(plan_of(be, g, &plan));
     if (!plan->refused) return run_plan(be, g, plan);
     struct gemm_call plain = *g;
     plain.bias = NULL;
-    TRY(gemm_run(be, &plain));
+    TRY(gemm_planned(be, &plain));
     return rows_add_bias(be, g->d_dtype, g->d, g->ldd, g->m, g->n, g->bias);
 }
 

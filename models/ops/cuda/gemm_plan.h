@@ -24,7 +24,7 @@ struct gemm_call {
     const void *bias;
 };
 
-status_t gemm_run(struct backend *be, const struct gemm_call *g);
+status_t gemm_planned(struct backend *be, const struct gemm_call *g);
 
 /* How many products were planned (the heuristic asked) so far: stays the same from the second step on. */
 int64_t gemm_plans_made(const struct backend *be);

@@ -33,7 +33,7 @@ status_t layer_forward(struct backend *be, const struct layer *a, const void *bi
                                 .c = residual,
                                 .d = y,
                                 .bias = bias};
-    return gemm_run(be, &g);
+    return gemm_planned(be, &g);
 }
 
 status_t layer_dx(struct backend *be, const struct layer *a, const void *g, void *dx, bool accumulate) {
@@ -50,7 +50,7 @@ status_t layer_dx(struct backend *be, const struct layer *a, const void *g, void
                                    .a = g,
                                    .b = a->w,
                                    .d = dx};
-    return gemm_run(be, &call);
+    return gemm_planned(be, &call);
 }
 
 status_t layer_dw(struct backend *be, const struct layer *a, const void *g, float *dw, bool accumulate) {
@@ -68,7 +68,7 @@ status_t layer_dw(struct backend *be, const struct layer *a, const void *g, floa
                                    .a = g,
                                    .b = a->x,
                                    .d = dw};
-    return gemm_run(be, &call);
+    return gemm_planned(be, &call);
 }
 
 /* ---- the linear layer ---- */
@@ -167,5 +167,5 @@ status_t cuda_gemm(struct backend *be, const struct gemm *a) {
                                    .a = a->a,
                                    .b = a->b,
                                    .d = a->c};
-    return gemm_run(be, &call);
+    return gemm_planned(be, &call);
 }
