@@ -23,7 +23,7 @@ wrong() { # WHAT WORDS TEST VARIABLE=VALUE...: the test must fail, and say so
     fi
 }
 
-for seed in 1 2; do
+for seed in 1; do
     wrong "missing wait" 'element|label|Failure' comm_exchange COC_NOWAIT=1 COC_SEED=$seed
     wrong "swapped order" 'the ranks differ' comm_collectives NCCL_MPI_FAULT=swap:1:9 COC_SEED=$seed
     wrong "wrong count" 'the ranks differ' comm_collectives NCCL_MPI_FAULT=count:1:9 COC_SEED=$seed
