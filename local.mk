@@ -1,1 +1,0 @@
-CUDA_ARCHS := 90
