@@ -78,7 +78,7 @@ LIB_OBJECTS := $(patsubst %.c,$(OBJ)/%.o,$(filter-out launcher/main.c,$(SOURCES)
   $(foreach isa,$(SIMD_ISAS),$(patsubst %.simd.c,$(OBJ)/%.$(isa).o,$(SIMD_SOURCES)))
 # The reference and the checking implementation of the operations serve tests only.
 TEST_LIB_OBJECTS := $(patsubst %.c,$(OBJ)/%.o,$(wildcard models/ops/ref/*.c tests/support/*.c))
-TESTS := $(filter-out tests/support/% tests/fuzz/% tests/bench/%,$(wildcard tests/*/*.c))
+TESTS := $(filter-out tests/support/% tests/fuzz/% tests/bench/% tests/emulated_cuda/%,$(wildcard tests/*/*.c))
 TEST_PROGRAMS := $(patsubst tests/%.c,$(OBJ)/tests/%,$(TESTS))
 
 include make/cuda.mk
