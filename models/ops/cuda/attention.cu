@@ -20,7 +20,7 @@ template <class T> struct part {
                                     int64_t pixel, int which) {
         const int channel = which * g.c + head * g.d;
         row = pixel >= 0 ? p.qkv + pixel * 3 * g.c + channel : nullptr;
-        bias = p.qkv_bias + channel;
+        bias = row ? nullptr : p.qkv_bias + channel;
     }
     __device__ __forceinline__ float operator[](int j) const { return row ? to_float(row[j]) : bias[j]; }
 };
