@@ -2,8 +2,10 @@
  *
  * Time is the slowest rank's median over the repetitions; algbw = size / time; busbw = algbw times the share
  * of the size that must cross a rank's link whatever the algorithm: 2 (n-1) / n for all_reduce, (n-1) / n for
- * reduce_scatter and all_gather, 1 for the exchange (size: 8 bytes an image, each way). */
+ * reduce_scatter and all_gather, 1 for the exchange (size: 8 bytes an image, each way). Messages lie in the
+ * memory of the device (--device): the host's go by MPI, GPUs' by NCCL. */
 #include "launcher/commands.h"
+#include "launcher/device.h"
 
 #include "comm/comm.h"
 #include "comm/exchange.h"
@@ -22,15 +24,20 @@ enum { MAX_RUNS = 500, MIN_RUNS = 7, MAX_EXCHANGE_BYTES = 1 << 20 /* of labels; 
 static const double target_s = 0.15; /* for the repetitions of one row */
 
 struct comm_bench {
-    struct comm *world;
+    struct comm *world; /* moves the device's memory */
+    struct comm *host;  /* the same ranks, for numbers of this program's own */
+    struct device device;
+    enum device_choice wanted;
+    bool nccl; /* the world has been given the device's memory */
     int64_t n_bytes_min, n_bytes_max, factor;
     const char *only; /* name of an operation; NULL: all */
     bool json;
-    int64_t n; /* elements (exchange: images) of the present row */
-    float *data;
+    int64_t n;               /* elements (exchange: images) of the present row */
+    float *host_data, *data; /* of the host and of the device; one and the same on the CPU */
     int64_t *offsets;
     struct exchange_plan *plan;
-    struct pseudo_label *labels; /* [4 * images of this rank at most]: sent by both peers, received by both */
+    struct pseudo_label *host_labels, *labels; /* [4 * images of this rank at most]: sent by both peers,
+                                                  received by both; of the host and of the device */
 };
 
 /* ---- operations
@@ -108,30 +115,44 @@ enum { N_OPERATIONS = sizeof operations / sizeof *operations };
 /* ---- right results
  * ----------------------------------------------------------------------------------------- */
 
+static status_t to_device(const struct comm_bench *b, void *device, const void *host, size_t n_bytes) {
+    return device == host ? STATUS_OK : b->device.ops->copy_in(b->device.be, device, host, n_bytes);
+}
+
+static status_t from_device(const struct comm_bench *b, void *host, const void *device, size_t n_bytes) {
+    return device == host ? STATUS_OK : b->device.ops->copy_out(b->device.be, host, device, n_bytes);
+}
+
 static status_t count_wrong_floats(struct comm_bench *b, int op, int64_t *n_wrong) {
     const int rank = comm_rank(b->world);
-    for (int64_t i = 0; i < b->n; i++) b->data[i] = brought(rank, i);
+    const size_t n_bytes = (size_t)b->n * sizeof *b->data;
+    for (int64_t i = 0; i < b->n; i++) b->host_data[i] = brought(rank, i);
+    TRY(to_device(b, b->data, b->host_data, n_bytes));
     TRY(operations[op].run(b));
+    TRY(from_device(b, b->host_data, b->data, n_bytes));
     for (int64_t i = 0; i < b->n; i++) {
         const float want = operations[op].after(b, i);
-        *n_wrong += !isnan(want) && b->data[i] != want;
+        *n_wrong += !isnan(want) && b->host_data[i] != want;
     }
-    memset(b->data, 0, (size_t)b->n * sizeof *b->data); /* repeated sums stay finite */
-    return STATUS_OK;
+    memset(b->host_data, 0, n_bytes); /* repeated sums stay finite */
+    return to_device(b, b->data, b->host_data, n_bytes);
 }
 
 static status_t count_wrong_labels(struct comm_bench *b, int64_t *n_wrong) {
     for (int p = 0; p < 2; p++) {
         const struct interval own = exchange_interval(b->plan, p);
         for (int64_t i = own.begin; i < own.end; i++)
-            b->labels[p * b->n + i - own.begin] =
+            b->host_labels[p * b->n + i - own.begin] =
                 (struct pseudo_label){.label = (int32_t)(2 * i + p), .confidence = 1};
     }
+    const size_t n_bytes = 2 * (size_t)b->n * sizeof *b->labels;
+    TRY(to_device(b, b->labels, b->host_labels, n_bytes));
     TRY(exchange(b));
+    TRY(from_device(b, b->host_labels + 2 * b->n, b->labels + 2 * b->n, n_bytes));
     for (int p = 0; p < 2; p++) {
         const struct interval own = exchange_interval(b->plan, p);
         for (int64_t i = own.begin; i < own.end; i++)
-            *n_wrong += b->labels[(2 + p) * b->n + i - own.begin].label != (int32_t)(2 * i + 1 - p);
+            *n_wrong += b->host_labels[(2 + p) * b->n + i - own.begin].label != (int32_t)(2 * i + 1 - p);
     }
     return STATUS_OK;
 }
@@ -145,7 +166,7 @@ static int compare_doubles(const void *a, const void *b) {
 }
 
 static status_t time_once(struct comm_bench *b, int op, double *time_s) {
-    TRY(comm_barrier(b->world));
+    TRY(comm_barrier(b->host));
     const double begin_s = clock_now_s();
     TRY(operations[op].run(b));
     *time_s = clock_now_s() - begin_s;
@@ -156,13 +177,13 @@ static status_t time_once(struct comm_bench *b, int op, double *time_s) {
 static status_t median_time(struct comm_bench *b, int op, double *median_s) {
     double times[MAX_RUNS], first_s;
     TRY(time_once(b, op, &first_s));
-    TRY(comm_all_reduce(b->world, &first_s, 1, COMM_F64, COMM_MAX));
+    TRY(comm_all_reduce(b->host, &first_s, 1, COMM_F64, COMM_MAX));
     const double wanted = target_s / (first_s + 1e-6);
     const int n_runs = wanted < MIN_RUNS ? MIN_RUNS : wanted > MAX_RUNS ? MAX_RUNS : (int)wanted;
     for (int i = 0; i < n_runs; i++) TRY(time_once(b, op, &times[i]));
     qsort(times, (size_t)n_runs, sizeof *times, compare_doubles);
     *median_s = times[n_runs / 2];
-    return comm_all_reduce(b->world, median_s, 1, COMM_F64, COMM_MAX);
+    return comm_all_reduce(b->host, median_s, 1, COMM_F64, COMM_MAX);
 }
 
 static void print_row(const struct comm_bench *b, int op, double time_s, int64_t n_wrong) {
@@ -188,7 +209,7 @@ static status_t run_row(struct comm_bench *b, int op) {
     const int size = comm_size(b->world);
     for (int r = 0; r <= size; r++) b->offsets[r] = r == size ? b->n : interval_part(b->n, r, size).begin;
     TRY(operations[op].after ? count_wrong_floats(b, op, &n_wrong) : count_wrong_labels(b, &n_wrong));
-    TRY(comm_all_reduce(b->world, &n_wrong, 1, COMM_I64, COMM_SUM));
+    TRY(comm_all_reduce(b->host, &n_wrong, 1, COMM_I64, COMM_SUM));
     TRY(median_time(b, op, &time_s));
     print_row(b, op, time_s, n_wrong);
     CHECK(n_wrong == 0, STATUS_INTERNAL,
@@ -250,7 +271,7 @@ static status_t exposed_exchange(struct comm_bench *b) {
     }
     qsort(waits, STEPS, sizeof *waits, compare_doubles);
     double worst[2] = {waits[STEPS / 2], waits[STEPS - 1]};
-    TRY(comm_all_reduce(b->world, worst, 2, COMM_F64, COMM_MAX));
+    TRY(comm_all_reduce(b->host, worst, 2, COMM_F64, COMM_MAX));
     if (comm_rank(b->world) != 0) return STATUS_OK;
     printf(b->json ? "{\"op\": \"exposed_exchange\", \"images\": %d, \"work_ms\": %.0f, \"median_ms\": %.4f, "
                      "\"max_ms\": %.4f}\n"
@@ -283,7 +304,7 @@ static status_t parse_operation(const char *text, const char **out) {
 }
 
 static status_t parse(int argc, char **argv, struct comm_bench *b) {
-    static const char *const known[] = {"--min", "--max", "--factor", "--op", "--json", NULL};
+    static const char *const known[] = {"--min", "--max", "--factor", "--op", "--device", "--json", NULL};
     const int64_t most = (int64_t)1 << 36;
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
@@ -299,6 +320,8 @@ static status_t parse(int argc, char **argv, struct comm_bench *b) {
             TRY(parse_number("--factor", value, 2, 1024, &b->factor));
         else if (!strcmp(argv[i], "--op"))
             TRY(parse_operation(value, &b->only));
+        else if (!strcmp(argv[i], "--device"))
+            TRY(device_named(value ? value : "", &b->wanted));
         else
             return command_unknown_option("bench comm", argv[i], known);
         i++;
@@ -318,26 +341,78 @@ static status_t run_all(struct comm_bench *b) {
     return any_exchange ? exposed_exchange(b) : STATUS_OK;
 }
 
+/* ---- memory
+ * ------------------------------------------------------------------------------------------------ */
+
+/* Ranks take the GPUs of their host in turn. */
+static status_t open_device(struct comm_bench *b) {
+    enum device_choice choice;
+    int n_devices = 0;
+    char why[512];
+    TRY(device_settle(b->wanted, &choice, &n_devices, why, sizeof why));
+    const int index = n_devices > 0 ? comm_local_rank(b->world) % n_devices : 0;
+    TRY(device_open(choice, index, 0, &b->device));
+    if (!b->device.plugin) b->world = b->host;
+    if (!b->device.plugin) return STATUS_OK;
+    TRY(b->device.plugin->comm_open(b->world, b->device.be));
+    b->nccl = true;
+    return STATUS_OK;
+}
+
+static status_t make_memory(struct comm_bench *b) {
+    const size_t n_data = (size_t)b->n_bytes_max, n_labels = (size_t)4 * MAX_EXCHANGE_BYTES;
+    void *data, *labels;
+    b->host_data = memory_aligned(n_data);
+    b->host_labels = memory_aligned(n_labels);
+    b->offsets = memory_zeroed((size_t)comm_size(b->world) + 1, sizeof *b->offsets);
+    CHECK(b->host_data && b->host_labels && b->offsets, STATUS_NO_MEMORY,
+          "bench comm: no memory for messages of %" PRId64 " bytes", b->n_bytes_max);
+    b->data = b->host_data;
+    b->labels = b->host_labels;
+    if (!b->device.plugin) return STATUS_OK;
+    b->data = NULL;
+    b->labels = NULL;
+    TRY(b->device.ops->alloc(b->device.be, n_data, &data));
+    b->data = data;
+    TRY(b->device.ops->alloc(b->device.be, n_labels, &labels));
+    b->labels = labels;
+    return b->device.ops->fill_zero(b->device.be, labels, n_labels);
+}
+
+/* Where something failed, MPI may still use the host's memory; NCCL is aborted before its memory goes. */
+static status_t close_all(struct comm_bench *b, status_t status) {
+    const struct cuda_plugin *plugin = b->device.plugin;
+    if (b->nccl) {
+        const status_t closed = plugin->comm_close(b->world, b->device.be, status != STATUS_OK);
+        if (status == STATUS_OK) status = closed;
+    }
+    exchange_plan_free(&b->plan);
+    if (plugin) {
+        if (b->data) b->device.ops->release(b->device.be, b->data);
+        if (b->labels) b->device.ops->release(b->device.be, b->labels);
+    }
+    if (b->device.be) device_close(&b->device);
+    if (status == STATUS_OK) {
+        free(b->host_data);
+        free(b->host_labels);
+    }
+    free(b->offsets);
+    return status;
+}
+
 status_t cmd_bench_comm(struct launch_context *context, int argc, char **argv) {
     status_t status = STATUS_OK;
     struct comm *alone = NULL;
-    struct comm_bench b = {.n_bytes_min = 8, .n_bytes_max = 64 << 20, .factor = 8};
+    struct comm_bench b = {.n_bytes_min = 8, .n_bytes_max = 64 << 20, .factor = 8, .wanted = DEVICE_CPU};
     TRY(parse(argc, argv, &b));
     if (!context->world) TRY(comm_start_alone(&alone));
-    b.world = comm_host_side(context->world ? context->world : alone);
-    b.data = memory_aligned((size_t)b.n_bytes_max);
-    b.labels = memory_aligned(4 * MAX_EXCHANGE_BYTES);
-    b.offsets = memory_zeroed((size_t)comm_size(b.world) + 1, sizeof *b.offsets);
-    CHECK_TO(out, b.data && b.labels && b.offsets, STATUS_NO_MEMORY,
-             "bench comm: no memory for messages of %" PRId64 " bytes", b.n_bytes_max);
+    b.world = context->world ? context->world : alone;
+    b.host = comm_host_side(b.world);
+    TRY_TO(out, open_device(&b));
+    TRY_TO(out, make_memory(&b));
     TRY_TO(out, run_all(&b));
 out:
-    exchange_plan_free(&b.plan);
-    if (status == STATUS_OK) { /* else MPI may still use them */
-        free(b.data);
-        free(b.labels);
-    }
-    free(b.offsets);
+    status = close_all(&b, status);
     if (alone && status == STATUS_OK) status = comm_finish(&alone);
     return status;
 }
