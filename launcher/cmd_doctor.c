@@ -57,6 +57,7 @@ static status_t look(struct doctor *d) {
     TRY(doctor_look_host(d));
     if (d->own.local_rank == 0) {
         doctor_look_gpu(&d->own.gpu);
+        doctor_look_plugin(d->device, &d->own.plugin);
         TRY(comm_barrier(d->world)); /* all hosts read at once */
         if (d->data) doctor_look_data(d->data, &d->own.data);
     } else {
@@ -83,24 +84,31 @@ static status_t examine(struct doctor *d) {
         fflush(stdout);
     }
     TRY(doctor_communicate(d));
-    int64_t n_errors = d->n_findings[DOCTOR_ERROR];
-    TRY(comm_broadcast(d->world, 0, &n_errors, 1, COMM_I64));
+    int64_t numbers[2] = {d->n_findings[DOCTOR_ERROR], d->n_without_gpu};
+    TRY(comm_broadcast(d->world, 0, numbers, 2, COMM_I64));
+    const int64_t n_errors = numbers[0];
     if (d->ranks)
         printf("\n%d ok, %d warning%s, %d error%s\n", d->n_findings[DOCTOR_OK], d->n_findings[DOCTOR_WARNING],
                d->n_findings[DOCTOR_WARNING] == 1 ? "" : "s", (int)n_errors, n_errors == 1 ? "" : "s");
     fflush(stdout);
+    CHECK(numbers[1] == 0, STATUS_MISSING, "doctor: GPUs were asked for and %d host%s can have none",
+          (int)numbers[1], numbers[1] == 1 ? "" : "s");
     CHECK(n_errors == 0, STATUS_BAD_CONFIG, "doctor: %d error%s found; the remedies stand with them",
           (int)n_errors, n_errors == 1 ? "" : "s");
     return STATUS_OK;
 }
 
 status_t cmd_doctor(struct launch_context *context, int argc, char **argv) {
-    struct doctor d = {.context = context};
+    struct doctor d = {.context = context, .device = DEVICE_AUTO};
+    const char *device = "auto";
     struct comm *alone = NULL;
-    const struct argument table[] = {
-        {.name = "--data", .text = &d.data}, {.name = "--settings", .flag = &d.all_settings}, {.name = NULL}};
+    const struct argument table[] = {{.name = "--data", .text = &d.data},
+                                     {.name = "--device", .text = &device},
+                                     {.name = "--settings", .flag = &d.all_settings},
+                                     {.name = NULL}};
     int n_positional = 0;
     TRY(arguments_parse(argc, argv, table, NULL, 0, &n_positional));
+    TRY(device_named(device, &d.device));
     if (!context->world) TRY(comm_start_alone(&alone));
     d.world = comm_host_side(context->world ? context->world : alone);
     comm_set_deadline(d.world, 60);

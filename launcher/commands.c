@@ -52,6 +52,7 @@ static const struct command_option plan_options[] = {
 };
 static const struct command_option doctor_options[] = {
     {"--data", "DIR", "also the folder of the shards: locks, speed of reading", NULL},
+    {"--device", "cpu|cuda|auto", "whether runs shall have GPUs (cuda: exit code 66 where they cannot; default: auto)", NULL},
     {"--settings", NULL, "list every variable of Slurm, Open MPI and PMI", NULL},
     {0},
 };
@@ -212,7 +213,7 @@ const struct command commands[] = {
          "Times need rates: measured by --calibrate (nothing else should run meanwhile), written by hand, "
          "or built in.\n"},
     {.name = "doctor",
-     .usage = "doctor [--data DIR] [--settings]",
+     .usage = "doctor [--data DIR] [--device NAME] [--settings]",
      .help = "is this place fit to train in? Findings with remedies; also under mpirun and srun",
      .needs_mpi = COMMAND_MPI_WHEN_LAUNCHED,
      .run = cmd_doctor,
@@ -220,8 +221,8 @@ const struct command commands[] = {
      .notes =
          "Looks at MPI and PMI, versions, cores and threads, /dev/shm, GPUs, interfaces, variables of the "
          "environment, differences between ranks; times an all-reduce, an exchange and each host's link.\n"
-         "Exit code: 0 without errors (warnings may be there), 78 with errors, 64 where the start itself is "
-         "wrong (each rank alone in its world).\n"},
+         "Exit code: 0 without errors (warnings may be there), 78 with errors, 66 where --device cuda asks for "
+         "GPUs and a host has none, 64 where the start itself is wrong (each rank alone in its world).\n"},
     {.name = "config",
      .usage = "config [--print | --markdown] [CONFIG] [key=value ...]",
      .help = "check a configuration; --print shows it in force; --help lists every key",

@@ -248,7 +248,7 @@ void doctor_judge_gpus(struct doctor *d) {
         any = any || own->gpu.driver[0] || own->gpu.cuda[0] || own->n_visible_gpus > 0;
         judge_gpu_host(d, own);
     }
-    if (!any) doctor_find(d, DOCTOR_OK, NULL, "none, and no driver: runs take the CPU (device=cpu)");
+    doctor_judge_plugins(d, any);
 }
 
 /* ---- network and data

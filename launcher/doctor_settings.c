@@ -94,6 +94,29 @@ static void warn_if(struct doctor *d, const char *variable, const char *value, c
         doctor_find(d, DOCTOR_WARNING, remedy, "%s=%s: %s", variable, value, effect);
 }
 
+/* NCCL's variables whose whole use is in tests and in finding faults. */
+static void check_nccl(struct doctor *d) {
+    static const struct {
+        const char *name, *effect;
+    } tests_only[] = {
+        {"NCCL_HOSTID", "ranks of one host take each other for other hosts and talk through the network"},
+        {"NCCL_ALGO", "NCCL may not choose its algorithm"},
+        {"NCCL_PROTO", "NCCL may not choose its protocol"},
+        {"NCCL_MAX_CTAS", "NCCL may use few blocks only: less bandwidth"},
+        {"NCCL_MAX_NCHANNELS", "NCCL may use few channels only: less bandwidth"}};
+    for (size_t i = 0; i < ARRAY_LENGTH(tests_only); i++)
+        if (getenv(tests_only[i].name))
+            doctor_find(d, DOCTOR_WARNING, "unset it: it is for tests", "%s=%s: %s", tests_only[i].name,
+                        getenv(tests_only[i].name), tests_only[i].effect);
+    const char *interface = getenv("NCCL_SOCKET_IFNAME");
+    if (interface && d->n_hosts > 1 && strcmp(interface + (interface[0] == '='), "lo") == 0)
+        doctor_find(d, DOCTOR_WARNING, "name the interface between the hosts",
+                    "NCCL_SOCKET_IFNAME=%s: no other host can be reached", interface);
+    const char *debug = getenv("NCCL_DEBUG");
+    if (debug && (strcmp(debug, "TRACE") == 0 || strcmp(debug, "INFO") == 0))
+        doctor_find(d, DOCTOR_WARNING, "NCCL_DEBUG=WARN", "NCCL_DEBUG=%s: NCCL writes much", debug);
+}
+
 static void check_values(struct doctor *d) {
     const struct doctor_rank *own = &d->ranks[0];
     warn_if(d, "NCCL_P2P_DISABLE", "1", "unset it, unless a driver's fault was worked around",
@@ -101,6 +124,7 @@ static void check_values(struct doctor *d) {
     warn_if(d, "NCCL_IB_DISABLE", "1", "unset it where there is InfiniBand", "NCCL uses TCP only");
     warn_if(d, "NCCL_SHM_DISABLE", "1", "unset it; make /dev/shm larger instead",
             "GPUs of a host talk through the network");
+    check_nccl(d);
     warn_if(d, "CUDA_LAUNCH_BLOCKING", "1", "unset it after debugging", "every kernel is waited for");
     const char *threads = getenv("OMP_NUM_THREADS");
     if (threads && atoi(threads) < 1)

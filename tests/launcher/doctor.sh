@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # doctor finds nothing where nothing is wrong, and each planted fault: an interface that is not there, too many threads,
-# a data folder that is missing, ranks that differ in locale, time zone and instruction set. Exit codes 0, 78, 64.
+# a data folder that is missing, ranks that differ in locale, time zone and instruction set. Exit codes 0, 78, 66, 64.
 # LIMIT 120
 set -u
 cd "$(dirname "$0")/../.." || exit 2
@@ -45,6 +45,8 @@ expect 0 'NCCL_SOCKET_IFNAME==lo is there' env NCCL_SOCKET_IFNAME==lo "$program"
 expect 78 'nowhere: No such file' "$program" doctor --data nowhere
 expect 0 'warning  .*ranks? x 999 threads on' env OMP_NUM_THREADS=999 "$program" doctor
 expect 0 'warning  NCCL_P2P_DISABLE=1' env NCCL_P2P_DISABLE=1 "$program" doctor
+expect 0 'warning  NCCL_HOSTID=a: ' env NCCL_HOSTID=a "$program" doctor
+expect 64 '--device is auto, cpu or cuda' "$program" doctor --device gpu
 expect 64 'unknown option --dat' "$program" doctor --dat x
 expect 64 'srun --mpi=pmix' env SLURM_STEP_NUM_TASKS=4 SLURM_PROCID=0 "$program" doctor
 
@@ -92,5 +94,18 @@ C
 fi
 if [ ! -e /dev/nvidia0 ] && ! /sbin/ldconfig -p | grep -q 'libcuda\.so\.1'; then
     expect 78 'error    .*: 2 GPUs by CUDA_VISIBLE_DEVICES .* but no driver library' env CUDA_VISIBLE_DEVICES=0,1 "$program" doctor
+    unset CUDA_VISIBLE_DEVICES
+    # The plugin says why: no driver where it is there, else how to get it.
+    expect 0 'ok       .*: CPU only: (no NVIDIA driver|there is no libmarrs_cuda|GPU support cannot)' "$program" doctor
+    expect 66 'warning  .*: no GPU can be had: ' "$program" doctor --device cuda
+    also 'remedy: '
+    also 'GPUs were asked for and 1 host can have none'
+    expect 66 'no GPU can be had: there is no libmarrs_cuda|cannot be loaded: .*nowhere' env MARRS_CUDA_PLUGIN=/nowhere.so "$program" doctor --device cuda
+fi
+expect 0 'CPU only: asked for' "$program" doctor --device cpu
+if [ -n "${MARRS_CUDA_TWIN:-}" ]; then
+    expect 0 'ok       .*: GPU support works: CUDA [0-9.]+, driver for CUDA [0-9.]+, cuBLASLt [0-9.]+, NCCL [0-9.]+' \
+        "$mpirun" -np 2 "$program" doctor --device cuda-emulated
+    also 'device 0: .*, compute capability [0-9.]+, [0-9.]+ GiB'
 fi
 exit $bad
