@@ -441,8 +441,9 @@ struct ops {
                             int32_t *skip);
 
     /* Optional, all four or none. Between record_begin and record_end operations are not carried out but
-     * recorded with their arguments; replay enqueues them all, as often as wanted. Nothing that waits or copies
-     * from the host may be recorded, and every operation has run once before with the same arguments. */
+     * recorded with their arguments; replay enqueues them all, as often as wanted. Nothing that waits or
+     * copies from the host may be recorded, and every operation has run once before with the same arguments.
+     */
     status_t (*record_begin)(struct backend *be);
     status_t (*record_end)(struct backend *be, void **recording); /* owned until record_free() */
     status_t (*replay)(struct backend *be, void *recording);

@@ -4,7 +4,10 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 golden=$OBJ/tests/models/golden_ops
-[ -n "${MARRS_CUDA_TWIN:-}" ] && [ -x "$golden" ] || { echo "the GPU plugin was not built"; exit 77; }
+if [ -z "${MARRS_CUDA_TWIN:-}" ] || [ ! -x "$golden" ]; then
+    echo "the GPU plugin was not built"
+    exit 77
+fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 

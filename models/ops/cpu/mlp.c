@@ -5,7 +5,7 @@
 #include "models/ops/cpu/kernels.h"
 
 #define BLOCK_BYTES (512 * 1024) /* hidden rows of a block, in elements of their type */
-#define MIN_BLOCK   512               /* rows: below, the products lose more than the cache gives */
+#define MIN_BLOCK   512          /* rows: below, the products lose more than the cache gives */
 
 static int64_t block_rows(const struct mlp *a) {
     int64_t row_bytes = a->hidden * (int64_t)dtype_bytes(a->dtype);
