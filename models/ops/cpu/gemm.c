@@ -36,9 +36,10 @@ static int64_t lower(int64_t a, int64_t b) {
 /* Rows times columns of parts: the least work of the busiest part, packing counted. */
 static void deal_out(struct gemm_plan *p, int64_t n_parts) {
     double best = 0;
+    p->row_parts = p->column_parts = 1;
     for (int64_t rows = 1; rows <= n_parts; rows++) {
-        if (n_parts % rows != 0) continue;
         const int64_t columns = n_parts / rows;
+        if (columns < 1 || n_parts % rows != 0) continue;
         const double m = (double)(up(p->row_panels, rows) * GEMM_ROWS),
                      n = (double)(up(p->column_panels, columns) * GEMM_COLUMNS);
         const double work = m * n + PACKING * (m + n);
