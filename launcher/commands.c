@@ -221,7 +221,8 @@ const struct command commands[] = {
      .notes =
          "Looks at MPI and PMI, versions, cores and threads, /dev/shm, GPUs, interfaces, variables of the "
          "environment, differences between ranks; times an all-reduce, an exchange and each host's link.\n"
-         "Exit code: 0 without errors (warnings may be there), 78 with errors, 66 where --device cuda asks for "
+         "Exit code: 0 without errors (warnings may be there), 78 with errors, 66 where --device cuda asks "
+         "for "
          "GPUs and a host has none, 64 where the start itself is wrong (each rank alone in its world).\n"},
     {.name = "config",
      .usage = "config [--print | --markdown] [CONFIG] [key=value ...]",
