@@ -17,14 +17,15 @@ declare -A expected=(
     [scene:3]="81.5±2.8 54.8±2.1 81.2±2.3 89.9±0.8 88.8±0.1 89.9±0.6 92.0±1.0"
     [scene:1]="73.2±5.0 35.3±2.4 71.3±3.9 80.7±2.6 71.9±13.5 75.6±10.3 79.5±5.5")
 
-# digits_run SOURCE SHOTS SEED: one run; its seven accuracies, in the order above, go to $work/SOURCE-SHOTS-SEED.
+# digits_run SOURCE SHOTS SEED [key=value...]: one run; its seven accuracies, in the order above, go to
+# $work/SOURCE-SHOTS-SEED.
 digits_run() {
     local name=$1-$2-$3 start=$SECONDS
     "${MPIRUN:-mpirun}" -np "${RANKS:-2}" "$program" configs/digits.yaml "run=$work/run" "seed=$3" \
         "data.source.shards=[$1-*.h5]" "data.source.list=labeled_source_images_$1.txt" \
         "data.target.labelled=labeled_target_images_pen_$2.txt" \
         "data.target.unlabelled=unlabeled_target_images_pen_$2.txt" log.level=warning log.report=false \
-        >"$work/$name.log" 2>&1 </dev/null || { echo "run $name failed:"; tail -n 20 "$work/$name.log"; return 1; }
+        "${@:4}" >"$work/$name.log" 2>&1 </dev/null || { echo "run $name failed:"; tail -n 20 "$work/$name.log"; return 1; }
     awk '$1 == "convnext" && NF == 4 { c = $2; cc = $3 }
         $1 == "swin" && NF == 4 { s = $2; cs = $3 }
         $1 == "ensemble" { b = $2; cb = $3 }
