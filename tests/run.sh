@@ -89,7 +89,7 @@ each_test() { # what to call with source, name, limit, ranks and whether it must
     for source in $pattern; do
         [ -e "$source" ] || continue
         case $source in
-        tests/support/* | tests/emulated_cuda/* | tests/fuzz/* | tests/golden/* | tests/bench/*) continue ;;
+        tests/support/* | tests/gpu/* | tests/emulated_cuda/* | tests/fuzz/* | tests/golden/* | tests/bench/*) continue ;;
         tests/long/*) [ -n "$long" ] || continue ;;
         tests/cuda/*.c) [ -n "${MARRS_CUDA_TWIN:-}" ] || continue ;; # CUDA=0: not built
         esac
