@@ -39,7 +39,7 @@ expect 64 'nearest: --nodes' "$program" plan --node 3
 expect 64 '--nodes takes a whole number' "$program" plan --nodes x
 expect 64 'goes with' "$program" plan --nodes 3
 expect 66 'nowhere.yaml' "$program" plan nowhere.yaml
-expect 66 'device: cuda' env CUDA_VISIBLE_DEVICES= "$program" plan device=cuda
+expect 66 'use device=cpu' env CUDA_VISIBLE_DEVICES= "$program" plan device=cuda
 expect 78 'unknown key cotrain.setps; nearest: cotrain.steps' "$program" plan cotrain.setps=1
 expect 78 'MARRS_SEED' env MARRS_SEED=x "$program" config
 
