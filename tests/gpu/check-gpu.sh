@@ -127,16 +127,15 @@ compare() { # run, run, largest allowed
 import json
 import sys
 
+TERMS = ("source", "labelled", "consistency", "cotraining", "coral", "loss")
+
 def losses(path):
     out = {}
-    for line in open(path):
-        row = json.loads(line)
-        for key, value in row.items():
-            if "loss" in key and isinstance(value, (int, float)):
-                out[(row.get("stage"), row.get("step"), row.get("peer"), key)] = value
-            elif "loss" in key and isinstance(value, dict):
-                for term, v in value.items():
-                    out[(row.get("stage"), row.get("step"), row.get("peer"), term)] = v
+    for row in map(json.loads, open(path)):
+        for peer, values in row.items():
+            for term in TERMS if isinstance(values, dict) else ():
+                if term in values:
+                    out[(row["stage"], row["step"], peer, term)] = values[term]
     return out
 
 a, b = losses(sys.argv[1]), losses(sys.argv[2])
