@@ -114,7 +114,8 @@ class Watch:
             assert left > 0, f"no {words!r} in {self.seen[start:][-1500:]!r}"
             if select.select([self.fd], [], [], left)[0]:
                 self.seen += os.read(self.fd, 65536)
-        return self.seen[start:]
+        # from the beginning of the picture that was under way, so that newest() sees whole ones
+        return self.seen[max(self.seen.rfind(b"\x1b[H", 0, start), 0):]
 
     def ends(self, status):
         end = time.time() + 15

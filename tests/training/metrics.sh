@@ -14,8 +14,10 @@ keys=(checkpoint.every=3 checkpoint.keep=3 "log.prometheus=$prom")
 "$launch" -np 2 "$program" "${short[@]}" "run=$work/killed" "${keys[@]}" >"$work/killed.log" 2>&1 </dev/null &
 pid=$!
 until [ "$(records killed)" -ge 14 ] || ! kill -0 $pid 2>/dev/null; do sleep 0.01; done
-{ kill -KILL $pid && wait $pid; } 2>/dev/null # the shell's own words on a killed job
-sleep 2 # mpirun's ranks end within two seconds of it
+# The ranks first: with mpirun alone gone they would go on for a second, and a fast machine be done by then.
+mapfile -t ranks < <(pgrep -P $pid)
+{ kill -KILL "${ranks[@]}" $pid && wait $pid; } 2>/dev/null # the shell's own words on a killed job
+sleep 2 # the ranks of another mpirun, whose children are not they, end within two seconds of it
 grep -q '"state":"running"' "$work/killed/state.json" || fail "state.json: $(cat "$work/killed/state.json")"
 must_train killed 2 "${keys[@]}" || done_testing
 [ "$(find "$work/killed" -name 'events.out.tfevents.*' | wc -l)" = 2 ] || fail "not one event file a start"
