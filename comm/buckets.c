@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#include "common/clock.h"
+#include "comm/comm_impl.h"
 #include "common/memory.h"
 
 struct bucket {
@@ -24,7 +24,6 @@ struct buckets {
     struct bucket *items; /* [n_buckets] */
     struct comm_request **requests;
     int64_t *offsets; /* [size + 1] of the shards */
-    double begin_s;   /* of this step's first reduction */
     int64_t n_bytes;
 };
 
@@ -167,14 +166,12 @@ status_t buckets_begin_step(struct buckets *b) {
     for (int i = 0; i < b->n_segments; i++) b->final[i] = false;
     b->n_started = 0;
     b->n_bytes = 0;
-    b->begin_s = 0;
     b->in_step = true;
     return STATUS_OK;
 }
 
 static status_t start_bucket(struct buckets *b, struct bucket *bucket) {
     if (comm_size(b->group) == 1) return STATUS_OK;
-    if (b->begin_s == 0) b->begin_s = clock_now_s();
     b->n_bytes += interval_length(bucket->range) * (int64_t)sizeof *b->gradients;
     if (!b->sharded)
         return comm_all_reduce_begin(b->group, b->gradients + bucket->range.begin,
@@ -211,20 +208,14 @@ void buckets_poke(void *buckets) {
 status_t buckets_wait(struct buckets *b, struct buckets_stats *stats) {
     CHECK(b->in_step && b->n_started == b->n_buckets, STATUS_INTERNAL,
           "gradient buckets: %d of %d are complete at the end of backward", b->n_started, b->n_buckets);
-    const double begin_s = clock_now_s();
     b->in_step = false;
     for (int i = 0; i < b->n_buckets; i++)
         for (int k = 0; k < b->items[i].n_requests; k++) {
-            const status_t status = comm_wait_device(&b->items[i].requests[k]);
+            const status_t status = request_wait_device(&b->items[i].requests[k], COMM_FOR_GRADIENTS);
             if (status != STATUS_OK)
                 return status_context(status, "sum of gradients, bucket %d of %d", i, b->n_buckets);
         }
-    const double end_s = clock_now_s();
-    if (stats)
-        *stats = (struct buckets_stats){.wait_s = end_s - begin_s,
-                                        .span_s = b->begin_s > 0 ? end_s - b->begin_s : 0,
-                                        .n_bytes = b->n_bytes,
-                                        .n_buckets = b->n_buckets};
+    if (stats) *stats = (struct buckets_stats){.n_bytes = b->n_bytes, .n_buckets = b->n_buckets};
     return STATUS_OK;
 }
 
@@ -233,14 +224,12 @@ struct interval buckets_shard(const struct buckets *b) {
     return interval_part(b->n_elem, comm_rank(b->group), comm_size(b->group));
 }
 
-status_t buckets_gather_parameters(struct buckets *b, float *parameters, double *wait_s) {
-    const double begin_s = clock_now_s();
+status_t buckets_gather_parameters(struct buckets *b, float *parameters) {
     struct comm_request *request = NULL;
     if (b->sharded) {
         TRY(comm_all_gather_begin(b->group, parameters, b->offsets, COMM_F32, &request));
-        const status_t status = comm_wait_device(&request);
+        const status_t status = request_wait_device(&request, COMM_FOR_GRADIENTS);
         if (status != STATUS_OK) return status_context(status, "gathering of updated parameters");
     }
-    if (wait_s) *wait_s = clock_now_s() - begin_s;
     return STATUS_OK;
 }

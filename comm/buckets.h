@@ -25,8 +25,6 @@ struct bucket_segment {
 struct buckets;
 
 struct buckets_stats {
-    double wait_s;   /* spent in buckets_wait(): the exposed part of the reductions */
-    double span_s;   /* from the start of the first bucket's reduction to the end of the last one's */
     int64_t n_bytes; /* of gradients handed to the reductions (0 in a group of one) */
     int n_buckets;
 };
@@ -60,6 +58,7 @@ status_t buckets_ready(struct buckets *buckets, int segment);
 void buckets_poke(void *buckets);
 
 /* Wait for all sums of this step, within the deadline for each; every segment must have been reported.
+ * The exposed part of the reductions is comm_waited_s(group, COMM_FOR_GRADIENTS).
  * Afterwards gradients = sum over the group (sharded: in this rank's shard only, the rest is undefined).
  * *stats may be NULL. */
 status_t buckets_wait(struct buckets *buckets, struct buckets_stats *stats);
@@ -68,7 +67,7 @@ status_t buckets_wait(struct buckets *buckets, struct buckets_stats *stats);
 struct interval buckets_shard(const struct buckets *buckets);
 
 /* parameters[n_elem], laid out as the gradients: every rank brings its shard, all get all. Collective over
- * the group; nothing to do where not sharded. *wait_s (may be NULL) = the time it took. */
-status_t buckets_gather_parameters(struct buckets *buckets, float *parameters, double *wait_s);
+ * the group; nothing to do where not sharded. */
+status_t buckets_gather_parameters(struct buckets *buckets, float *parameters);
 
 #endif

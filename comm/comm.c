@@ -136,7 +136,12 @@ static status_t wait_loop(struct comm_request *request) {
     }
 }
 
-status_t comm_wait(struct comm_request **handle) {
+void request_waited(struct comm *comm, enum comm_purpose purpose, double time_s) {
+    comm->family->waited_s += time_s;
+    comm->waited_s[purpose] += time_s;
+}
+
+static status_t wait_host(struct comm_request **handle, enum comm_purpose purpose) {
     struct comm_request *request = *handle;
     if (!request) return STATUS_OK;
     struct comm_family *family = request->comm->family;
@@ -144,24 +149,33 @@ status_t comm_wait(struct comm_request **handle) {
     family->waiting = request;
     const double begin_s = clock_now_s();
     const status_t status = wait_loop(request);
-    family->waited_s += clock_now_s() - begin_s;
+    request_waited(request->comm, purpose, clock_now_s() - begin_s);
     family->waiting = NULL;
     forget_active(request);
     close_request(request, status);
     return status;
 }
 
-double comm_waited_s(const struct comm *comm) {
-    return comm->family->waited_s;
+status_t request_wait_device(struct comm_request **handle, enum comm_purpose purpose) {
+    struct comm_request *request = *handle;
+    if (!request || !request->comm->ops->order_device) return wait_host(handle, purpose);
+    *handle = NULL;
+    const status_t status = request->comm->ops->order_device(request, purpose);
+    close_request(request, status);
+    return status;
+}
+
+status_t comm_wait(struct comm_request **handle) {
+    return wait_host(handle, COMM_FOR_ANYTHING);
 }
 
 status_t comm_wait_device(struct comm_request **handle) {
-    struct comm_request *request = *handle;
-    if (!request || !request->comm->ops->order_device) return comm_wait(handle);
-    *handle = NULL;
-    const status_t status = request->comm->ops->order_device(request);
-    close_request(request, status);
-    return status;
+    return request_wait_device(handle, COMM_FOR_ANYTHING);
+}
+
+double comm_waited_s(struct comm *comm, enum comm_purpose purpose) {
+    family_poke_device(comm->family);
+    return purpose == COMM_FOR_ANYTHING ? comm->family->waited_s : comm->waited_s[purpose];
 }
 
 status_t comm_test(struct comm_request **handle, bool *done) {

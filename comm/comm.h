@@ -127,10 +127,16 @@ void comm_free(struct comm **comm);
 status_t comm_wait(struct comm_request **request);
 status_t comm_wait_device(struct comm_request **request);
 
-/* Seconds that this rank has spent in waits of the whole family since the start, on the host's side: what is
- * added from one moment to another is the part of that time in which it did nothing itself. Not collective.
- */
-double comm_waited_s(const struct comm *comm);
+/* What waits are for, in the sums below. */
+enum comm_purpose { COMM_FOR_ANYTHING, COMM_FOR_EXCHANGE, COMM_FOR_GRADIENTS };
+
+/* Seconds that this rank has spent in waits since the start: FOR_ANYTHING, in all of the family's; otherwise
+ * in this communicator's exchanges (exchange_end()) or gradient buckets (buckets_wait(),
+ * buckets_gather_parameters()). What is added from one moment to another is the part of that time in which
+ * it did nothing itself. On the host the time inside the calls; on a device what its stream stood still in
+ * comm_wait_device(), by the device's own clock. The latter is known once the device is past the wait: what
+ * is still under way is added later. Never waits; not collective. */
+double comm_waited_s(struct comm *comm, enum comm_purpose purpose);
 
 /* Is it done? Then *done = true and *request is consumed. Never waits. */
 status_t comm_test(struct comm_request **request, bool *done);

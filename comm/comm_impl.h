@@ -36,7 +36,9 @@ struct comm_ops {
                                const struct comm_transfer *receives, int n_receives);
     status_t (*barrier_begin)(struct comm_request *request);
     status_t (*test)(struct comm_request *request, bool *done); /* never waits; releases what is done */
-    status_t (*order_device)(struct comm_request *request);     /* optional: NULL = memory of the host */
+    /* Optional: NULL = memory of the host. How long the device waits goes to request_waited() once it is
+     * known. */
+    status_t (*order_device)(struct comm_request *request, enum comm_purpose purpose);
     /* *missing = up to `capacity` ranks of the group that the request still waits for; -1: cannot tell. */
     int (*missing)(struct comm_request *request, int *missing, int capacity);
     status_t (*split)(struct comm *world, const struct comm_membership *membership, struct comm *group);
@@ -72,7 +74,7 @@ struct comm_family {
     struct comm_request *active; /* under way and with phases to come: list by `next` */
     double last_poke_s;
     const struct comm_request *waiting; /* what this rank waits for just now, or NULL */
-    double waited_s;                    /* in all waits so far */
+    double waited_s;                    /* in all waits so far, a device's among them */
     struct comm_request *spare;         /* finished requests, to be used again */
     struct comm_request *abandoned;     /* of failed waits: MPI may still write through them */
     MPI_Op bf16_ops[3];                 /* by enum comm_op */
@@ -92,11 +94,12 @@ struct comm {
     struct comm *next;
     char name[64];
     int rank, size;
-    int *world_ranks;      /* [size] */
-    uint64_t n_reductions; /* begun so far: the same on all ranks, makes their tags */
-    MPI_Comm mpi;          /* MPI_COMM_NULL in a group of one */
-    struct comm *host;     /* host-side twin: itself for MPI */
-    void *device;          /* of an implementation with a device */
+    int *world_ranks;                        /* [size] */
+    uint64_t n_reductions;                   /* begun so far: the same on all ranks, makes their tags */
+    double waited_s[COMM_FOR_GRADIENTS + 1]; /* by purpose */
+    MPI_Comm mpi;                            /* MPI_COMM_NULL in a group of one */
+    struct comm *host;                       /* host-side twin: itself for MPI */
+    void *device;                            /* of an implementation with a device */
 };
 
 struct comm_request {
@@ -120,6 +123,10 @@ status_t mpi_post(struct comm_request *request, int rank, void *data, int64_t n_
                   int tag, bool send);
 /* Room for n more parts. */
 status_t request_reserve(struct comm_request *request, int n);
+/* comm_wait_device(), and what it waits for. */
+status_t request_wait_device(struct comm_request **request, enum comm_purpose purpose);
+/* A wait took so long: for comm_waited_s(). */
+void request_waited(struct comm *comm, enum comm_purpose purpose, double time_s);
 /* Back to the spare ones. */
 void request_release(struct comm_request *request);
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/clock.h"
+#include "comm/comm_impl.h"
 #include "common/memory.h"
 
 /* What one rank serving one peer and another rank serving another peer have in common: images of `part`,
@@ -186,15 +186,13 @@ status_t exchange_begin(struct exchange_plan *plan, const struct pseudo_label *c
 status_t exchange_end(struct exchange_request **handle, struct exchange_stats *stats) {
     struct exchange_request *request = *handle;
     struct exchange_plan *plan = request->plan;
-    const double begin_s = clock_now_s();
-    const status_t status = comm_wait_device(&request->request);
+    const status_t status = request_wait_device(&request->request, COMM_FOR_EXCHANGE);
     *handle = NULL;
     request->next = plan->spare;
     plan->spare = request;
     if (status != STATUS_OK) return status_context(status, "exchange of pseudo-labels");
     if (stats)
-        *stats = (struct exchange_stats){.wait_s = clock_now_s() - begin_s,
-                                         .n_bytes_sent = plan->n_bytes_sent,
+        *stats = (struct exchange_stats){.n_bytes_sent = plan->n_bytes_sent,
                                          .n_bytes_received = plan->n_bytes_received};
     return STATUS_OK;
 }

@@ -16,7 +16,6 @@ struct exchange_plan;
 struct exchange_request;
 
 struct exchange_stats {
-    double wait_s;            /* spent in exchange_end(): the exposed part of the exchange */
     int64_t n_bytes_sent;     /* by this rank to other ranks */
     int64_t n_bytes_received; /* by this rank from other ranks */
 };
@@ -40,7 +39,8 @@ struct interval exchange_interval(const struct exchange_plan *plan, int peer);
 status_t exchange_begin(struct exchange_plan *plan, const struct pseudo_label *const *send,
                         struct pseudo_label *const *receive, struct exchange_request **request);
 
-/* Wait for it, within the deadline. *stats (may be NULL) is set on STATUS_OK. Consumes the request. */
+/* Wait for it, within the deadline: the exposed part of the exchange, comm_waited_s(COMM_FOR_EXCHANGE).
+ * *stats (may be NULL) is set on STATUS_OK. Consumes the request. */
 status_t exchange_end(struct exchange_request **request, struct exchange_stats *stats);
 
 #endif

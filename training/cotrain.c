@@ -1,5 +1,4 @@
-/* Stage `cotrain`: supervised warm-up, then co-training with the exchange at every step (METHOD.md section
- * 4). */
+/* Stage `cotrain`: supervised warm-up, then co-training with the exchange at every step (METHOD.md 4). */
 #include "comm/exchange.h"
 #include "common/clock.h"
 #include "common/file.h"
@@ -51,8 +50,7 @@ struct cotrain {
     bool stop;
 };
 
-/* ---- loading
- * ----------------------------------------------------------------------------------------------- */
+/* ---- loading ---- */
 
 static int64_t n_global(const struct cotrain *c, enum step_input input) {
     const struct batch_settings *b = &c->settings->batch;
@@ -117,8 +115,7 @@ static status_t copy_batch(struct cotrain *c, struct member *member, const struc
     return STATUS_OK;
 }
 
-/* ---- one step
- * ---------------------------------------------------------------------------------------------- */
+/* ---- one step ---- */
 
 static double rate(const struct cotrain *c, int64_t step) {
     const struct cotrain_settings *s = c->settings;
@@ -159,11 +156,10 @@ static status_t begin_exchange(struct cotrain *c) {
     return exchange_begin(c->plan, send, receive, &c->exchange);
 }
 
-static status_t end_exchange(struct cotrain *c, double *wait_s, int64_t *n_bytes) {
+static status_t end_exchange(struct cotrain *c, int64_t *n_bytes) {
     if (c->exchange) {
         struct exchange_stats stats;
         TRY(exchange_end(&c->exchange, &stats));
-        *wait_s += stats.wait_s;
         *n_bytes += stats.n_bytes_sent;
         return STATUS_OK;
     }
@@ -177,7 +173,8 @@ static status_t end_exchange(struct cotrain *c, double *wait_s, int64_t *n_bytes
 }
 
 struct step_times {
-    double data_s, exchange_s, start_s, waited_s; /* waited_s: in all waits before the step */
+    double data_s, start_s;
+    double waited_s, exchange_waited_s, reduce_waited_s[SETTINGS_MAX_PEERS]; /* before the step */
     int64_t exchange_bytes;
 };
 
@@ -199,7 +196,7 @@ static status_t micro_step(struct cotrain *c, int64_t step, int64_t micro, struc
         TRY_TO(done, cotrain_forward_rest(&c->members[m].step, &steps[m]));
         comm_poke(c->run->world);
     }
-    if (!c->warmup) TRY_TO(done, end_exchange(c, &times->exchange_s, &times->exchange_bytes));
+    if (!c->warmup) TRY_TO(done, end_exchange(c, &times->exchange_bytes));
     for (int32_t m = 0; m < c->n_members; m++)
         TRY_TO(done, cotrain_backward(&c->members[m].step, &steps[m], micro == 0,
                                       micro == c->settings->accumulate - 1));
@@ -215,9 +212,7 @@ static status_t update(struct cotrain *c, struct member *member, int64_t step,
     struct optimiser_outcome outcome;
     TRY(cotrain_update(&member->step, lr, &outcome));
     struct peer_report *r = &c->report.peers[member->index];
-    *r = (struct peer_report){.exchange_wait_s = times->exchange_s,
-                              .reduce_wait_s = member->step.learner.stats.wait_s,
-                              .reduce_bytes = (double)member->step.learner.stats.n_bytes,
+    *r = (struct peer_report){.reduce_bytes = (double)member->step.learner.stats.n_bytes,
                               .data_wait_s = times->data_s,
                               .exchange_bytes = (double)times->exchange_bytes / c->n_members};
     TRY(cotrain_figures(&member->step, &r->figures));
@@ -237,8 +232,7 @@ static status_t update(struct cotrain *c, struct member *member, int64_t step,
     return STATUS_OK;
 }
 
-/* ---- figures of the step before
- * ------------------------------------------------------------------------------ */
+/* ---- figures of the step before ---- */
 
 static status_t finish_report(struct cotrain *c) {
     if (c->pending_step < 0) return STATUS_OK;
@@ -259,16 +253,29 @@ static status_t finish_report(struct cotrain *c) {
     return STATUS_OK;
 }
 
+/* What is added to these until the step's end was waited in it; a device's waits are over by then, because
+ * its figures of the step have been copied. */
+static void mark_waits(struct cotrain *c, struct step_times *times) {
+    times->waited_s = comm_waited_s(c->run->world, COMM_FOR_ANYTHING);
+    times->exchange_waited_s = comm_waited_s(c->run->world, COMM_FOR_EXCHANGE);
+    for (int32_t m = 0; m < c->n_members; m++)
+        times->reduce_waited_s[m] = comm_waited_s(c->members[m].peer->group, COMM_FOR_GRADIENTS);
+}
+
 static status_t begin_report(struct cotrain *c, int64_t step, const struct step_times *times) {
+    struct step_times now;
+    mark_waits(c, &now);
     const struct rank_step own = {.n_steps = 1,
                                   .step_s = clock_now_s() - times->start_s,
                                   .data_s = times->data_s,
-                                  .exchange_s = times->exchange_s,
-                                  .waited_s = comm_waited_s(c->run->world) - times->waited_s};
+                                  .exchange_s = now.exchange_waited_s - times->exchange_waited_s,
+                                  .waited_s = now.waited_s - times->waited_s};
     for (int32_t m = 0; m < c->n_members; m++) {
         struct peer_report *r = &c->report.peers[c->members[m].index];
         r->step_s = own.step_s;
         r->waited_s = own.waited_s;
+        r->exchange_wait_s = own.exchange_s;
+        r->reduce_wait_s = now.reduce_waited_s[m] - times->reduce_waited_s[m];
     }
     rank_times_add(c->times, &own);
     const bool last = step + 1 == (c->warmup ? c->settings->warmup.steps : c->n_steps);
@@ -284,7 +291,8 @@ static status_t begin_report(struct cotrain *c, int64_t step, const struct step_
 }
 
 static status_t one_step(struct cotrain *c, int64_t step) {
-    struct step_times times = {.start_s = clock_now_s(), .waited_s = comm_waited_s(c->run->world)};
+    struct step_times times = {.start_s = clock_now_s()};
+    mark_waits(c, &times);
     comm_set_step(c->run->world, c->warmup ? "warm-up" : "cotrain", step);
     for (int64_t micro = 0; micro < c->settings->accumulate; micro++) TRY(micro_step(c, step, micro, &times));
     for (int32_t m = 0; m < c->n_members; m++) TRY(update(c, &c->members[m], step, &times));
@@ -292,8 +300,7 @@ static status_t one_step(struct cotrain *c, int64_t step) {
     return begin_report(c, step, &times);
 }
 
-/* ---- evaluation and selection
- * --------------------------------------------------------------------------------- */
+/* ---- evaluation and selection ---- */
 
 /* Put the averaged weights in place of the net's, keeping those in member->spare. */
 static status_t use_average(struct member *member) {
@@ -379,8 +386,7 @@ static status_t evaluate(struct cotrain *c, const char *phase) {
     return STATUS_OK;
 }
 
-/* ---- checkpoints
- * ------------------------------------------------------------------------------------------- */
+/* ---- checkpoints ---- */
 
 static void describe_checkpoints(struct cotrain *c, struct checkpoint *out) {
     for (int32_t p = 0; p < c->run->n_peers; p++)
@@ -418,8 +424,7 @@ static status_t load(struct cotrain *c, int64_t n_done) {
     return STATUS_OK;
 }
 
-/* ---- phases
- * ------------------------------------------------------------------------------------------------ */
+/* ---- phases ---- */
 
 static void close_phase(struct cotrain *c) {
     pixels_close(&c->pixels);

@@ -33,8 +33,7 @@ static void report_selection(const struct report_context *c, const char *name, c
 /* Mean over the peer's ranks of the part of a step that was no wait: groups differ where the split of ranks
  * is bad. */
 static double busy_ms(const struct peer_report *r, double n_ranks) {
-    const double waits_s = fmax(r->waited_s, r->exchange_wait_s + r->reduce_wait_s); /* a device's: the sum */
-    return 1e3 * fmax(0, r->step_s - waits_s - r->data_wait_s) / n_ranks;
+    return 1e3 * fmax(0, r->step_s - r->waited_s - r->data_wait_s) / n_ranks;
 }
 
 status_t report_step(const struct report_context *c, int64_t step, const struct step_report *report,

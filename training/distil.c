@@ -189,7 +189,8 @@ static status_t report_step(struct distil *d, int64_t step, const struct distil_
 }
 
 static status_t one_step(struct distil *d, int64_t step, struct distil_report *report) {
-    const double start_s = clock_now_s(), waited_s = comm_waited_s(d->run->world);
+    const double start_s = clock_now_s(), waited_s = comm_waited_s(d->run->world, COMM_FOR_ANYTHING),
+                 reduce_s = comm_waited_s(d->run->world, COMM_FOR_GRADIENTS);
     struct loader_batch *batch;
     struct optimiser_outcome outcome;
     comm_set_step(d->run->world, "distil", step);
@@ -219,12 +220,13 @@ static status_t one_step(struct distil *d, int64_t step, struct distil_report *r
           "student: %lld steps in a row had gradients with NaN or Inf (up to step %lld); a lower "
           "distil.optimizer.lr may help",
           (long long)outcome.n_skipped_in_a_row, (long long)step);
-    report->reduce_wait_s = d->student.learner.stats.wait_s;
+    report->reduce_wait_s = comm_waited_s(d->run->world, COMM_FOR_GRADIENTS) - reduce_s;
     report->step_s = clock_now_s() - start_s;
     rank_times_add(d->times, &(struct rank_step){.n_steps = 1,
                                                  .step_s = report->step_s,
                                                  .data_s = report->data_wait_s,
-                                                 .waited_s = comm_waited_s(d->run->world) - waited_s});
+                                                 .waited_s = comm_waited_s(d->run->world, COMM_FOR_ANYTHING) -
+                                                             waited_s});
     return STATUS_OK;
 }
 

@@ -50,8 +50,7 @@ struct heads {
     struct rank_times *times;
 };
 
-/* ---- features
- * ------------------------------------------------------------------------------------------------ */
+/* ---- features ---- */
 
 static const struct split *split_of(const struct run *run, int input) {
     return input == HEAD_SOURCE     ? &run->data.source
@@ -182,8 +181,7 @@ static status_t draw_weights(struct heads *h, struct member *m) {
     return status;
 }
 
-/* ---- predictions
- * ---------------------------------------------------------------------------------------------- */
+/* ---- predictions ---- */
 
 /* (n_global,K) on every rank of the group, from each rank's rows. */
 static status_t predict_all(struct heads *h, struct member *m, const float *rows, struct interval mine,
@@ -253,8 +251,7 @@ static status_t evaluate(struct heads *h, const char *phase, bool teach) {
     return STATUS_OK;
 }
 
-/* ---- training
- * ------------------------------------------------------------------------------------------------- */
+/* ---- training ---- */
 
 static status_t train_init(struct heads *h) {
     for (int32_t i = 0; i < h->n_members; i++) {
@@ -284,10 +281,8 @@ static status_t select_rows(struct heads *h, double tau) {
     const bool own = h->settings->exchange.labels == LABELS_OWN || n_peers == 1;
     if (!own) {
         struct exchange_request *request;
-        struct exchange_stats stats;
         TRY(exchange_begin(h->plan, send, receive, &request));
-        TRY(exchange_end(&request, &stats));
-        h->exchange_wait_s += stats.wait_s;
+        TRY(exchange_end(&request, NULL));
     }
     for (int32_t i = 0; i < h->n_members; i++) {
         struct member *m = &h->members[i];
@@ -365,8 +360,7 @@ static status_t validate(struct heads *h, int64_t outer) {
     return metrics_end(h->run->metrics);
 }
 
-/* ---- checkpoints: small, so one file a peer, replaced at each
- * --------------------------------------------------- */
+/* ---- checkpoints: small, so one file a peer, replaced at each ---- */
 
 static char *checkpoint_path(const struct heads *h, const struct member *m) {
     return run_path(h->run, "checkpoints", "heads-%s.h5", m->peer->settings->name);
@@ -471,8 +465,7 @@ static status_t resume(struct heads *h, int64_t *n_done, bool *fresh) {
     return STATUS_OK;
 }
 
-/* ---- results
- * -------------------------------------------------------------------------------------------------- */
+/* ---- results ---- */
 
 /* RUN/models/<peer>.head.safetensors: weight (K,d) for features (x - mean) / |x - mean|, and mean (d). */
 static status_t save_head(struct heads *h, const struct member *m) {
@@ -502,16 +495,19 @@ fail:
 static status_t run_outer(struct heads *h, int64_t first) {
     const struct heads_settings *s = h->settings;
     for (int64_t outer = first; outer < s->outer; outer++) {
-        const double start_s = clock_now_s(), waited_s = comm_waited_s(h->run->world);
+        struct comm *host = comm_host_side(h->run->world);
+        const double start_s = clock_now_s(), waited_s = comm_waited_s(host, COMM_FOR_ANYTHING),
+                     exchange_s = comm_waited_s(host, COMM_FOR_EXCHANGE);
         const double tau = settings_tau(&s->tau, outer, s->outer);
         bool stop;
-        h->exchange_wait_s = 0;
         TRY(outer_iteration(h, outer, tau));
         const double seconds = clock_now_s() - start_s;
-        rank_times_add(h->times, &(struct rank_step){.n_steps = s->inner,
-                                                     .step_s = seconds,
-                                                     .exchange_s = h->exchange_wait_s,
-                                                     .waited_s = comm_waited_s(h->run->world) - waited_s});
+        h->exchange_wait_s = comm_waited_s(host, COMM_FOR_EXCHANGE) - exchange_s;
+        rank_times_add(h->times,
+                       &(struct rank_step){.n_steps = s->inner,
+                                           .step_s = seconds,
+                                           .exchange_s = h->exchange_wait_s,
+                                           .waited_s = comm_waited_s(host, COMM_FOR_ANYTHING) - waited_s});
         TRY(report(h, outer, tau, seconds, &stop));
         if (outer > 0 && s->evaluate_every > 0 && outer % s->evaluate_every == 0) TRY(validate(h, outer));
         TRY(save(h, outer + 1));

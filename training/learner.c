@@ -88,7 +88,7 @@ status_t learner_update(struct learner *l, double lr, struct optimiser_outcome *
     TRY(optimiser_step(l->optimiser, lr, l->sharded ? group_sum_f64 : NULL, l->group));
     TRY(optimiser_outcome(l->optimiser, outcome));
     if (!l->sharded) return STATUS_OK;
-    TRY(buckets_gather_parameters(l->buckets, net_params(l->net), &l->gather_s));
+    TRY(buckets_gather_parameters(l->buckets, net_params(l->net)));
     return net_refresh_shadow(l->net);
 }
 
@@ -96,7 +96,7 @@ status_t learner_gather_state(struct learner *l, int32_t index, float *full) {
     const struct interval part = buckets_shard(l->buckets);
     TRY(net_ops(l->net)->copy(net_backend(l->net), full + part.begin, optimiser_state(l->optimiser, index),
                               (size_t)interval_length(part) * sizeof(float)));
-    return l->sharded ? buckets_gather_parameters(l->buckets, full, NULL) : STATUS_OK;
+    return l->sharded ? buckets_gather_parameters(l->buckets, full) : STATUS_OK;
 }
 
 status_t learner_scatter_state(struct learner *l, int32_t index, const float *full) {

@@ -17,7 +17,6 @@ struct learner {
     int32_t *segment_of; /* [n_params] index of the bucket segment, -1: buffer or frozen */
     bool sharded;
     struct buckets_stats stats; /* of the last step */
-    double gather_s;            /* ZeRO-1: time to gather the parameters of the last step */
 };
 
 struct learner_options {

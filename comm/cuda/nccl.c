@@ -154,11 +154,11 @@ static status_t test(struct comm_request *request, bool *done) {
     return STATUS_OK;
 }
 
-static status_t order_device(struct comm_request *request) {
+static status_t order_device(struct comm_request *request, enum comm_purpose purpose) {
     struct nccl_world *w = ((struct nccl_comm *)request->comm->device)->w;
     struct queued *operation = request->device;
     TRY(family_check(request->comm->family, true));
-    TRY_CUDA(cudaStreamWaitEvent(w->queue.compute, operation->ended, 0));
+    TRY(queue_order_compute(&w->queue, operation, purpose));
     queue_let_go(&w->queue, operation);
     return STATUS_OK;
 }
@@ -189,6 +189,7 @@ static status_t device_comm_new(struct nccl_world *w, struct comm *comm, struct 
 }
 
 static void device_comm_free(struct nccl_comm *c) {
+    queue_forget(&c->w->queue, c->comm);
     struct nccl_comm **link = &c->w->comms;
     while (*link != c) link = &(*link)->next;
     *link = c->next;

@@ -22,11 +22,21 @@ struct queued {
     bool done;
 };
 
+/* A wait of the compute stream for an operation: events in front of it and behind it. */
+struct stalled {
+    struct stalled *next;
+    struct comm *comm; /* NULL: freed meanwhile */
+    enum comm_purpose purpose;
+    cudaEvent_t before, after;
+};
+
 struct queue {
     cudaStream_t compute, stream;
     cudaEvent_t ready;           /* of the compute stream, recorded at each begin */
     struct queued *first, *last; /* on the stream, in this order, not seen done */
     struct queued *spare;
+    struct stalled *first_stalled, *last_stalled; /* on the compute stream, in this order, not seen over */
+    struct stalled *spare_stalled;
     double running_since_s; /* when `first` was seen to have begun; 0: not yet */
 };
 
@@ -40,6 +50,11 @@ void queue_close(struct queue *queue);
  * queue_end() gives the operation to request->device. */
 status_t queue_begin(struct queue *queue, struct comm_request *request, struct queued **operation);
 status_t queue_end(struct queue *queue, struct comm_request *request, struct queued *operation);
+
+/* The compute stream waits for the operation; how long it stands still goes to request_waited() when
+ * queue_reap() sees it over. */
+status_t queue_order_compute(struct queue *queue, struct queued *operation, enum comm_purpose purpose);
+void queue_forget(struct queue *queue, const struct comm *comm); /* which is freed */
 
 /* Take note of what is done. Never waits. */
 status_t queue_reap(struct queue *queue);

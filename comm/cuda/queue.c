@@ -31,9 +31,21 @@ static void free_list(struct queued *operation) {
     }
 }
 
+static void free_stalled(struct stalled *stalled) {
+    while (stalled) {
+        struct stalled *next = stalled->next;
+        if (stalled->before) cudaEventDestroy(stalled->before);
+        if (stalled->after) cudaEventDestroy(stalled->after);
+        free(stalled);
+        stalled = next;
+    }
+}
+
 void queue_close(struct queue *q) {
     free_list(q->first);
     free_list(q->spare);
+    free_stalled(q->first_stalled);
+    free_stalled(q->spare_stalled);
     if (q->ready) cudaEventDestroy(q->ready);
     if (q->stream) cudaStreamDestroy(q->stream);
     *q = (struct queue){0};
@@ -93,8 +105,64 @@ void queue_let_go(struct queue *q, struct queued *operation) {
     q->spare = operation;
 }
 
+/* ---- how long the compute stream waits ---- */
+
+static status_t take_spare_stalled(struct queue *q, struct stalled **out) {
+    struct stalled *s = q->spare_stalled;
+    if (!s) {
+        s = memory_zeroed(1, sizeof *s);
+        CHECK(s, STATUS_NO_MEMORY, "no memory for a wait of the GPU");
+        q->spare_stalled = s; /* as above */
+        TRY_CUDA(cudaEventCreateWithFlags(&s->before, cudaEventDefault));
+        TRY_CUDA(cudaEventCreateWithFlags(&s->after, cudaEventDefault));
+    }
+    CHECK(s->before && s->after, STATUS_INTERNAL, "GPU: no events");
+    *out = s;
+    return STATUS_OK;
+}
+
+status_t queue_order_compute(struct queue *q, struct queued *operation, enum comm_purpose purpose) {
+    struct stalled *s;
+    TRY(take_spare_stalled(q, &s));
+    TRY_CUDA(cudaEventRecord(s->before, q->compute));
+    TRY_CUDA(cudaStreamWaitEvent(q->compute, operation->ended, 0));
+    TRY_CUDA(cudaEventRecord(s->after, q->compute));
+    q->spare_stalled = s->next;
+    *s =
+        (struct stalled){.comm = operation->comm, .purpose = purpose, .before = s->before, .after = s->after};
+    if (q->first_stalled)
+        q->last_stalled->next = s;
+    else
+        q->first_stalled = s;
+    q->last_stalled = s;
+    return STATUS_OK;
+}
+
+void queue_forget(struct queue *q, const struct comm *comm) {
+    for (struct stalled *s = q->first_stalled; s; s = s->next)
+        if (s->comm == comm) s->comm = NULL;
+}
+
+static status_t reap_stalled(struct queue *q) {
+    while (q->first_stalled) {
+        struct stalled *s = q->first_stalled;
+        float time_ms = 0;
+        const cudaError_t over = cudaEventQuery(s->after);
+        if (over == cudaErrorNotReady) break;
+        TRY(cuda_status(over, "operations of the compute stream"));
+        TRY_CUDA(cudaEventElapsedTime(&time_ms, s->before, s->after));
+        if (s->comm) request_waited(s->comm, s->purpose, 1e-3 * (double)time_ms);
+        q->first_stalled = s->next;
+        s->next = q->spare_stalled;
+        q->spare_stalled = s;
+    }
+    (void)cudaGetLastError(); /* "not ready" is no error */
+    return STATUS_OK;
+}
+
 /* The stream is in order: only the first can be next to end. */
 status_t queue_reap(struct queue *q) {
+    TRY(reap_stalled(q));
     while (q->first) {
         struct queued *operation = q->first;
         const cudaError_t ended = cudaEventQuery(operation->ended);

@@ -371,6 +371,35 @@ static void what_capture_refuses(void **state) {
     close_pair(&p);
 }
 
+static void times_between_events(void **state) {
+    (void)state;
+    struct pair_of_streams p = open_pair();
+    cudaEvent_t begin, end;
+    cudaGraph_t graph;
+    float ms = -1;
+    assert_cuda(cudaEventCreateWithFlags(&begin, cudaEventDefault));
+    assert_cuda(cudaEventCreateWithFlags(&end, cudaEventDefault));
+    assert_refused(cudaEventElapsedTime(&ms, begin, end), cudaErrorInvalidResourceHandle);
+    assert_cuda(cudaEventRecord(begin, p.a));
+    launch_fill(p.x, 1, N, p.a);
+    assert_cuda(cudaEventRecord(end, p.a));
+    assert_refused(cudaEventElapsedTime(&ms, begin, end), cudaErrorNotReady);
+    assert_cuda(cudaEventSynchronize(end));
+    assert_cuda(cudaEventElapsedTime(&ms, begin, end));
+    assert_true(ms > 0 && ms < 60e3);
+    assert_cuda(cudaEventRecord(p.half, p.a)); /* made without a clock */
+    assert_cuda(cudaEventSynchronize(p.half));
+    assert_refused(cudaEventElapsedTime(&ms, begin, p.half), cudaErrorInvalidResourceHandle);
+    assert_cuda(cudaStreamBeginCapture(p.a, cudaStreamCaptureModeRelaxed));
+    assert_cuda(cudaEventRecord(end, p.a));
+    assert_refused(cudaEventElapsedTime(&ms, begin, end), cudaErrorInvalidResourceHandle);
+    assert_cuda(cudaStreamEndCapture(p.a, &graph));
+    assert_cuda(cudaGraphDestroy(graph));
+    assert_cuda(cudaEventDestroy(begin));
+    assert_cuda(cudaEventDestroy(end));
+    close_pair(&p);
+}
+
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "touch") == 0) return touch_device_memory();
     const struct CMUnitTest tests[] = {
@@ -386,6 +415,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(graph_of_two_streams),
         cmocka_unit_test(waiting_while_capturing),
         cmocka_unit_test(what_capture_refuses),
+        cmocka_unit_test(times_between_events),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,11 +14,15 @@
  *   - sums are taken in descending order of the ranks: other bits than comm/mpi.c has.
  *
  * Faults, on one rank (-1: on all):   NCCL_MPI_FAULT=KIND:RANK:N[:MS]   with N counting this rank's launches
- * (a collective or a group is one) from 0, those of the start-up included: delay   launch N starts MS
- * milliseconds later        stall   launch N and all later never start stop    SIGSTOP when launch N starts
- * kill    SIGKILL swap    launches N and N+1 change places             count   launch N has one element less
- *   error   from launch N on the communicators report ncclRemoteError
- *   hang    the call that ends launch N never returns */
+ * (a collective or a group is one) from 0, those of the start-up included:
+ *   - delay: launch N starts MS milliseconds later
+ *   - slowtransfers, slowsums: so do N and all later ones, of transfers or of collectives
+ *   - stall: launch N and all later never start
+ *   - stop, kill: SIGSTOP, SIGKILL when launch N starts
+ *   - swap: launches N and N+1 change places
+ *   - count: launch N has one element less
+ *   - error: from launch N on the communicators report ncclRemoteError
+ *   - hang: the call that ends launch N never returns */
 #include "tests/emulated_cuda/coc.h"
 
 #include "comm/reduce.h"
@@ -127,14 +131,14 @@ static int world_rank(void) {
 static bool faulty(const char *kind, int number) {
     static bool read;
     const char *text = getenv("NCCL_MPI_FAULT");
-    if (!read && text &&
-        sscanf(text, "%15[a-z]:%d:%d:%d", fault.kind, &fault.rank, &fault.number, &fault.ms) < 3)
+    if (!text || !*text) return false;
+    if (!read && sscanf(text, "%15[a-z]:%d:%d:%d", fault.kind, &fault.rank, &fault.number, &fault.ms) < 3)
         abort();
     read = true;
-    if (!text || (fault.rank != world_rank() && fault.rank != -1) || strcmp(kind, fault.kind) != 0)
-        return false;
-    return strcmp(kind, "stall") == 0 || strcmp(kind, "error") == 0 ? number >= fault.number
-                                                                    : number == fault.number;
+    if ((fault.rank != world_rank() && fault.rank != -1) || strcmp(kind, fault.kind) != 0) return false;
+    const bool from_then_on =
+        strcmp(kind, "stall") == 0 || strcmp(kind, "error") == 0 || strncmp(kind, "slow", 4) == 0;
+    return from_then_on ? number >= fault.number : number == fault.number;
 }
 
 static double now_s(void) {
@@ -429,7 +433,10 @@ static int poll_launch(void *job) {
     }
     if (faulty("stall", l->number)) return 0;
     if (!l->started) {
-        if (faulty("delay", l->number) && l->not_before_s == 0) l->not_before_s = now_s() + 1e-3 * fault.ms;
+        if (l->not_before_s == 0 &&
+            (faulty("delay", l->number) ||
+             faulty(l->ops[0].kind >= SEND ? "slowtransfers" : "slowsums", l->number)))
+            l->not_before_s = now_s() + 1e-3 * fault.ms;
         if (now_s() < l->not_before_s) return 0;
         if (faulty("stop", l->number)) raise(SIGSTOP);
         if (faulty("kill", l->number)) raise(SIGKILL);

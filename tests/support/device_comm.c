@@ -300,9 +300,9 @@ status_t device_buckets_wait(struct buckets *buckets, struct buckets_stats *stat
     return plugin->ops->copy_out(be, m->host, m->device, m->n_bytes);
 }
 
-status_t device_buckets_gather(struct buckets *buckets, float *parameters, double *wait_s) {
+status_t device_buckets_gather(struct buckets *buckets, float *parameters) {
     void *device;
     TRY(mirror_new(parameters, find(buckets)->n_bytes, true, &device));
-    TRY(buckets_gather_parameters(buckets, device, wait_s));
+    TRY(buckets_gather_parameters(buckets, device));
     return settle(&pending);
 }

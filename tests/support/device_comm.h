@@ -48,7 +48,7 @@ status_t device_buckets_new(struct comm *group, float *gradients, int64_t n_elem
 void device_buckets_free(struct buckets **buckets);
 status_t device_buckets_begin_step(struct buckets *buckets);
 status_t device_buckets_wait(struct buckets *buckets, struct buckets_stats *stats);
-status_t device_buckets_gather(struct buckets *buckets, float *parameters, double *wait_s);
+status_t device_buckets_gather(struct buckets *buckets, float *parameters);
 
 #ifndef DEVICE_COMM_ITSELF
 #define comm_start                device_start
