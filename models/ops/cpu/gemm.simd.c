@@ -8,7 +8,9 @@ typedef int nothing_for_other_sets;
 #if defined(__AVX512F__)
 
 #define PACKED_TOGETHER GEMM_TOGETHER
-#define AHEAD           8 /* steps of k that a tile's columns are fetched ahead */
+#define AHEAD           8  /* steps of k that a tile's columns are fetched ahead */
+#define FAR_AHEAD       48 /* ... where they are not packed yet */
+#define FEW_PANELS      16 /* of rows: see packs_on_the_way() */
 
 INLINE int64_t least(int64_t a, int64_t b) {
     return a < b ? a : b;
@@ -153,6 +155,8 @@ struct tile_out {
     void *c;
     int64_t ld; /* bytes */
     const float *bias;
+    const char *columns; /* of a tile that packs: where its columns lie, columns_ld bytes a step apart */
+    int64_t columns_ld;
 };
 
 INLINE void tile_store(const struct tile_out *o, int r, vf s0, vf s1) {
@@ -168,10 +172,17 @@ INLINE void tile_store(const struct tile_out *o, int r, vf s0, vf s1) {
     v_store((float *)c + VL, s1);
 }
 
-/* The products of `words` steps. Words of A: of a step side by side and ld words behind those of the step
- * before it, or with `apart` of a row side by side and ld bytes behind the row before it. */
-INLINE void tile(const int rows, const bool apart, int64_t words, const uint32_t *a, int64_t ld,
-                 const uint32_t *b, const struct tile_out *o, const enum dtype type) {
+/* How a tile finds its factors. Words of A: of a step side by side and ld words behind those of the step
+ * before it, or with TILE_APART of a row side by side and ld bytes behind the row before it. With TILE_PACKS
+ * the columns of B are read where they lie and written to b on the way, which costs nothing beside the
+ * products. */
+enum tile_kind { TILE_PACKED, TILE_APART, TILE_PACKS };
+
+/* The products of `words` steps. */
+INLINE void tile(const int rows, const enum tile_kind kind, int64_t words, const uint32_t *a, int64_t ld,
+                 uint32_t *b, const struct tile_out *o, const enum dtype type) {
+    const bool apart = kind == TILE_APART;
+    const char *columns = o->columns;
     const char *rows_at[4] = {(const char *)a, (const char *)a + 4 * ld, (const char *)a + 8 * ld,
                               (const char *)a + 12 * ld};
     vf s[GEMM_ROWS][2];
@@ -181,10 +192,21 @@ INLINE void tile(const int rows, const bool apart, int64_t words, const uint32_t
 #pragma GCC unroll 2
     for (int64_t i = 0; i < words; i++) {
         vu b0, b1;
-        memcpy(&b0, b + i * GEMM_COLUMNS, sizeof b0);
-        memcpy(&b1, b + i * GEMM_COLUMNS + 16, sizeof b1);
-        __builtin_prefetch(b + (i + AHEAD) * GEMM_COLUMNS);
-        __builtin_prefetch(b + (i + AHEAD) * GEMM_COLUMNS + 16);
+        if (kind == TILE_PACKS) {
+            memcpy(&b0, columns, sizeof b0);
+            memcpy(&b1, columns + 64, sizeof b1);
+            /* To the second cache: rows of B a power of two apart would push each other out of the first. */
+            __builtin_prefetch(columns + FAR_AHEAD * o->columns_ld, 0, 2);
+            __builtin_prefetch(columns + FAR_AHEAD * o->columns_ld + 64, 0, 2);
+            columns += o->columns_ld;
+            words_store(b + i * GEMM_COLUMNS, b0);
+            words_store(b + i * GEMM_COLUMNS + 16, b1);
+        } else {
+            memcpy(&b0, b + i * GEMM_COLUMNS, sizeof b0);
+            memcpy(&b1, b + i * GEMM_COLUMNS + 16, sizeof b1);
+            __builtin_prefetch(b + (i + AHEAD) * GEMM_COLUMNS);
+            __builtin_prefetch(b + (i + AHEAD) * GEMM_COLUMNS + 16);
+        }
 #pragma GCC unroll 14
         for (int r = 0; r < rows; r++) {
             uint32_t x;
@@ -203,18 +225,17 @@ INLINE void tile(const int rows, const bool apart, int64_t words, const uint32_t
     for (int r = 0; r < rows; r++) tile_store(o, r, s[r][0], s[r][1]);
 }
 
-typedef void tile_fn(int64_t words, const uint32_t *a, int64_t ld, const uint32_t *b,
-                     const struct tile_out *o);
+typedef void tile_fn(int64_t words, const uint32_t *a, int64_t ld, uint32_t *b, const struct tile_out *o);
 
 #define TILE(NAME, TYPE, ROWS)                                                                               \
-    static void tile_##NAME##_##ROWS(int64_t words, const uint32_t *a, int64_t ld, const uint32_t *b,        \
+    static void tile_##NAME##_##ROWS(int64_t words, const uint32_t *a, int64_t ld, uint32_t *b,              \
                                      const struct tile_out *o) {                                             \
-        tile(ROWS, false, words, a, ld, b, o, TYPE);                                                         \
+        tile(ROWS, TILE_PACKED, words, a, ld, b, o, TYPE);                                                   \
     }
-#define TILE_APART(NAME, TYPE, ROWS)                                                                         \
-    static void tile_apart_##NAME##_##ROWS(int64_t words, const uint32_t *a, int64_t ld, const uint32_t *b,  \
-                                           const struct tile_out *o) {                                       \
-        tile(ROWS, true, words, a, ld, b, o, TYPE);                                                          \
+#define TILE_OF(NAME, TYPE, KIND, ROWS)                                                                      \
+    static void tile_##NAME##_##ROWS##_##KIND(int64_t words, const uint32_t *a, int64_t ld, uint32_t *b,     \
+                                              const struct tile_out *o) {                                    \
+        tile(ROWS, KIND, words, a, ld, b, o, TYPE);                                                          \
     }
 #define TILES(NAME, TYPE)                                                                                    \
     TILE(NAME, TYPE, 1)                                                                                      \
@@ -231,8 +252,8 @@ typedef void tile_fn(int64_t words, const uint32_t *a, int64_t ld, const uint32_
     TILE(NAME, TYPE, 12)                                                                                     \
     TILE(NAME, TYPE, 13)                                                                                     \
     TILE(NAME, TYPE, 14)                                                                                     \
-    TILE_APART(NAME, TYPE, 13)                                                                               \
-    TILE_APART(NAME, TYPE, 14)                                                                               \
+    TILE_OF(NAME, TYPE, TILE_APART, 13)                                                                      \
+    TILE_OF(NAME, TYPE, TILE_APART, 14)                                                                      \
     static tile_fn *const tiles_##NAME[] = {NULL,                                                            \
                                             tile_##NAME##_1,                                                 \
                                             tile_##NAME##_2,                                                 \
@@ -248,9 +269,11 @@ typedef void tile_fn(int64_t words, const uint32_t *a, int64_t ld, const uint32_
                                             tile_##NAME##_12,                                                \
                                             tile_##NAME##_13,                                                \
                                             tile_##NAME##_14,                                                \
-                                            tile_apart_##NAME##_13,                                          \
-                                            tile_apart_##NAME##_14};
+                                            tile_##NAME##_13_TILE_APART,                                     \
+                                            tile_##NAME##_14_TILE_APART};
 TILES(f32, DTYPE_F32)
+TILE_OF(f32, DTYPE_F32, TILE_PACKS, 13)
+TILE_OF(f32, DTYPE_F32, TILE_PACKS, 14)
 #if defined(__AVX512BF16__)
 TILES(bf16, DTYPE_BF16)
 #endif
@@ -308,6 +331,7 @@ struct job {
     int64_t k0, k;       /* of the panels packed */
     int64_t first, last; /* row panels of the block */
     uint32_t *rows;      /* packed */
+    bool pack;           /* the first row panel's tiles pack the columns */
     float *sums;
 };
 
@@ -324,8 +348,17 @@ INLINE bool is_direct(const struct gemm_plan *g, int64_t k0, int64_t k, int64_t 
     return a->c_type == DTYPE_F32 ? k0 > 0 || a->beta == 0 || a->beta == 1 : a->beta == 0;
 }
 
+/* May the tiles of the first row panel pack this column panel? Worth it where few row panels share it:
+ * elsewhere several are packed together, which reads longer pieces of B's rows. */
+INLINE bool packs_on_the_way(const struct job *j, int64_t panel) {
+    const struct matmul *a = j->g->a;
+    return a->type == DTYPE_F32 && !a->transpose_b && !j->g->apart && (panel + 1) * GEMM_COLUMNS <= a->n &&
+           j->last - j->first <= FEW_PANELS &&
+           panel_row(j->g, j->first + 1) - panel_row(j->g, j->first) >= 13;
+}
+
 /* The tiles of one column panel with the block's rows. */
-static void column(const struct job *j, const uint32_t *b, int64_t panel) {
+static void column(const struct job *j, uint32_t *b, int64_t panel) {
     const struct gemm_plan *g = j->g;
     const struct matmul *a = g->a;
     const int64_t each = a->type == DTYPE_F32 ? 1 : 2, words = (j->k + each - 1) / each,
@@ -347,15 +380,21 @@ static void column(const struct job *j, const uint32_t *b, int64_t panel) {
                                       .ld = a->ldc * c_bytes,
                                       .bias = a->bias ? a->bias + n0 : NULL};
             if (done) fetch(a, row, n_rows, n0);
+            tile_fn *tile_of_rows = j->tiles[n_rows];
+            if (p == j->first && j->pack) {
+                tile_of_rows = n_rows == 13 ? tile_f32_13_TILE_PACKS : tile_f32_14_TILE_PACKS;
+                o.columns = at(a->b, (j->k0 + k) * a->ldb + n0, DTYPE_F32);
+                o.columns_ld = a->ldb * 4;
+            }
             if (g->apart)
                 j->tiles[n_rows + 2](n_words, at(a->a, row * a->lda + j->k0 + k, a->type), ld,
                                      b + w0 * GEMM_COLUMNS, &o);
             else if (g->in_place)
-                j->tiles[n_rows](n_words, at(a->a, (j->k0 + k) * a->lda + row, a->type), a->lda,
-                                 b + w0 * GEMM_COLUMNS, &o);
+                tile_of_rows(n_words, at(a->a, (j->k0 + k) * a->lda + row, a->type), a->lda,
+                             b + w0 * GEMM_COLUMNS, &o);
             else
-                j->tiles[n_rows](n_words, j->rows + (p - j->first) * panel_step(words) + w0 * n_rows, n_rows,
-                                 b + w0 * GEMM_COLUMNS, &o);
+                tile_of_rows(n_words, j->rows + (p - j->first) * panel_step(words) + w0 * n_rows, n_rows,
+                             b + w0 * GEMM_COLUMNS, &o);
             if (done && !direct) finish(a, beta, sums, row, n_rows, n0);
         }
     }
@@ -427,7 +466,9 @@ INLINE void run_part(const struct gemm_plan *g, int64_t part, tile_fn *const *ti
             for (int64_t c = c0; c < c1; c += PACKED_TOGETHER) {
                 const int64_t end = least(c + PACKED_TOGETHER, c1);
                 uint32_t *b = columns + (g->keep ? (c - c0) * panel_words : 0);
-                if (!g->keep || j.first == r0) pack_column_panels(&j, c, end, b, type);
+                const bool fresh = !g->keep || j.first == r0;
+                j.pack = fresh && packs_on_the_way(&j, end - 1);
+                if (fresh && !j.pack) pack_column_panels(&j, c, end, b, type);
                 for (int64_t p = c; p < end; p++) {
                     column(&j, b + (p - c) * panel_words, p);
                     if (part == 0) poke_when_due(g->be);
