@@ -128,7 +128,9 @@ status_t bench_open(struct bench *bench, const char *device, int64_t threads, in
     if (device) TRY(device_named(device, &wanted));
     TRY(device_settle(wanted, &chosen, &n_devices, why, sizeof why));
     if (*why) fprintf(stderr, "on the CPU: %s\n", why);
-    TRY(device_open(chosen, 0, (int32_t)threads, &bench->device));
+    TRY(device_open(chosen,
+                    &(struct device_options){.autotune = bench->autotune, .n_threads = (int32_t)threads},
+                    &bench->device));
     bench->ops = bench->device.ops;
     bench->be = bench->device.be;
     bench->runs = (int32_t)runs;

@@ -9,7 +9,8 @@ struct bench {
     struct device device;
     const struct ops *ops; /* the device's */
     struct backend *be;
-    int32_t runs; /* timed runs; their median counts */
+    bool autotune; /* set before bench_open(): as cuda.autotune */
+    int32_t runs;  /* timed runs; their median counts */
     bool
         cpu_time; /* time of the processor instead of the clock's: with one thread, whatever else runs here */
 };

@@ -352,7 +352,7 @@ static status_t open_device(struct comm_bench *b) {
     char why[512];
     TRY(device_settle(b->wanted, &choice, &n_devices, why, sizeof why));
     const int index = n_devices > 0 ? comm_local_rank(b->world) % n_devices : 0;
-    TRY(device_open(choice, index, 0, &b->device));
+    TRY(device_open(choice, &(struct device_options){.index = index}, &b->device));
     if (!b->device.plugin) b->world = b->host;
     if (!b->device.plugin) return STATUS_OK;
     TRY(b->device.plugin->comm_open(b->world, b->device.be));

@@ -100,6 +100,7 @@ status_t cmd_bench_infer(struct launch_context *context, int argc, char **argv) 
     }
     TRY_TO(done, config_read(config, &(struct config_overrides){.environment = environ}, &settings));
     if (b.threads == 0) b.threads = omp_get_max_threads();
+    b.bench.autotune = settings.cuda.autotune;
     TRY_TO(done, bench_open(&b.bench, device, b.threads, runs));
     TRY_TO(done, bench_precision(&b.bench, precision, &b.dtype));
     status = measure(&b, &settings);

@@ -179,6 +179,7 @@ status_t cmd_bench_model(struct launch_context *context, int argc, char **argv) 
         {.name = "--train", .flag = &b.train},
         {.name = "--recompute", .flag = &b.recompute},
         {.name = "--graph", .flag = &b.record},
+        {.name = "--autotune", .flag = &b.bench.autotune},
         {.name = "--threads", .number = &b.threads, .minimum = 1, .maximum = 4096},
         {.name = "--runs", .number = &runs, .minimum = 1, .maximum = 1000},
         {.name = "--cpu-time", .flag = &b.bench.cpu_time},

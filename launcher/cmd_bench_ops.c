@@ -505,6 +505,7 @@ status_t cmd_bench_ops(struct launch_context *context, int argc, char **argv) {
                                      {.name = "--threads", .number = &threads, .minimum = 1, .maximum = 4096},
                                      {.name = "--runs", .number = &runs, .minimum = 1, .maximum = 1000},
                                      {.name = "--only", .text = &only},
+                                     {.name = "--autotune", .flag = &b.bench.autotune},
                                      {.name = "--cpu-time", .flag = &b.bench.cpu_time},
                                      {.name = "--json", .flag = &b.json},
                                      {0}};

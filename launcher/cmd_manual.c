@@ -171,9 +171,6 @@ static const struct {
 } variables[] = {
     {"MARRS_KEY", "a key of the configuration: MARRS_COTRAIN_STEPS=10 is cotrain.steps=10"},
     {"MARRS_ISA", "base, avx2, avx512 or avx512bf16: the widest instruction set used"},
-    {"MARRS_AUTOTUNE",
-     "1: GPUs time several ways of computing the same when they first meet it, and keep the "
-     "fastest"},
     {"OMP_NUM_THREADS", "threads of a rank; otherwise the host's cores divided by its ranks"},
     {"CUDA_VISIBLE_DEVICES", "the GPUs that a rank may use"},
     {"NO_COLOR", "no colours on a terminal"},

@@ -104,6 +104,7 @@ static const struct command_option bench_options[] = {
     {"--batch", "B", "images at once", "model infer data"},
     {"--train", NULL, "forward, backward and update instead of inference", "model"},
     {"--graph", NULL, "on a GPU: replay the step as a CUDA graph", "model"},
+    {"--autotune", NULL, "on a GPU: as cuda.autotune, the fastest of several ways of computing the same", "ops model"},
     {"--recompute", NULL, "keep only the inputs of blocks and compute them again", "model"},
     {"--source", "N", "rows of source features", "heads"},
     {"--labelled", "N", "rows of labelled target features", "heads"},

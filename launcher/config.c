@@ -200,8 +200,8 @@ static bool is_variable_of(const char *name, const char *path) {
 
 /* Variables of the same prefix that are no keys. */
 static bool is_reserved(const char *name) {
-    static const char *const reserved[] = {"ISA",       "TEST_",    "DEBUG_",     "CUDA_PLUGIN",
-                                           "CUDA_TWIN", "AUTOTUNE", "CONV_ENGINE"};
+    static const char *const reserved[] = {"ISA",         "TEST_",     "DEBUG_",
+                                           "CUDA_PLUGIN", "CUDA_TWIN", "CONV_ENGINE"};
     for (size_t i = 0; i < ARRAY_LENGTH(reserved); i++)
         if (strncmp(name, reserved[i], strlen(reserved[i])) == 0) return true;
     return false;

@@ -239,6 +239,7 @@ const struct config_key config_keys[] = {
     NUMBER("comm.startup_deadline_s", AT(comm.startup_deadline_s), 0.1, 1e6, "120", "the same for the first connections"),
 
     BOOL("cuda.graph", AT(cuda.graph), "true", "capture a step as a CUDA graph"),
+    BOOL("cuda.autotune", AT(cuda.autotune), "false", "time cuBLASLt's algorithms, and cuDNN against our convolutions, once for each shape, and keep the fastest; false: the same choice, so the same bits, in every run"),
 
     WORD("log.level", AT(log.level), "error|warning|info|debug", "info", "least urgent records shown"),
     {.path = "log.every_s", .type = CONFIG_NUMBER, .offset = AT(log.every_s), .max = 1e6, .has_auto = true, .fallback = "auto", .help = "seconds between two progress lines; auto: 1 on a terminal, 60 otherwise"},

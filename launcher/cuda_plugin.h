@@ -11,7 +11,7 @@
 #include "comm/comm.h"
 #include "models/ops/ops.h"
 
-#define CUDA_PLUGIN_ABI 2
+#define CUDA_PLUGIN_ABI 3
 
 /* What the plugin exports, by the function marrs_cuda_plugin(). */
 struct cuda_plugin {
@@ -26,7 +26,7 @@ struct cuda_plugin {
     /* Name, compute capability and memory of one device, as text. */
     status_t (*describe)(int device, char *text, size_t n_text);
 
-    status_t (*backend_open)(int device, struct backend **out);
+    status_t (*backend_open)(int device, bool autotune, struct backend **out);
     void (*backend_close)(struct backend *be);
 
     /* Let the world, and groups that are made from it, move memory of the device: comm.h over NCCL

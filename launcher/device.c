@@ -40,16 +40,16 @@ status_t device_settle(enum device_choice wanted, enum device_choice *out, int *
     return STATUS_OK;
 }
 
-status_t device_open(enum device_choice choice, int index, int32_t n_threads, struct device *out) {
+status_t device_open(enum device_choice choice, const struct device_options *options, struct device *out) {
     struct device d = {.choice = choice};
     if (choice == DEVICE_CPU) {
         d.ops = &ops_cpu;
         TRY(ops_check(d.ops));
-        TRY(cpu_backend_open(n_threads, &d.be));
+        TRY(cpu_backend_open(options->n_threads, &d.be));
     } else {
         TRY(cuda_plugin_open(choice == DEVICE_CUDA_EMULATED, &d.plugin));
         d.ops = d.plugin->ops;
-        TRY(d.plugin->backend_open(index, &d.be));
+        TRY(d.plugin->backend_open(options->index, options->autotune, &d.be));
     }
     *out = d;
     return STATUS_OK;

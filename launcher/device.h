@@ -21,9 +21,14 @@ status_t device_named(const char *text, enum device_choice *out);
 status_t device_settle(enum device_choice wanted, enum device_choice *out, int *n_devices, char *why,
                        size_t n_why);
 
-/* Open a settled choice: GPU `index` of this host, or the CPU with n_threads threads (0: as OpenMP decides).
- * Owned by the caller until device_close(). */
-status_t device_open(enum device_choice choice, int index, int32_t n_threads, struct device *out);
+struct device_options {
+    int index;         /* GPU of this host */
+    bool autotune;     /* GPU: cuda.autotune */
+    int32_t n_threads; /* CPU; 0: as OpenMP decides */
+};
+
+/* Open a settled choice. Owned by the caller until device_close(). */
+status_t device_open(enum device_choice choice, const struct device_options *options, struct device *out);
 void device_close(struct device *device); /* of one that was never opened, too */
 
 /* bf16 worth having there? STATUS_USAGE names `what` otherwise. */

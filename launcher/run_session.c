@@ -90,7 +90,10 @@ status_t run_session_open(struct launch_context *context, const struct settings 
         TRY_TO(fail, note_placement(context, settings, &s.placement));
         TRY_TO(fail, comm_barrier(context->world));
     }
-    TRY_TO(fail, device_open(devices.choice, s.placement.device[context->rank], 0, &s.device));
+    TRY_TO(fail, device_open(devices.choice,
+                             &(struct device_options){.index = s.placement.device[context->rank],
+                                                      .autotune = settings->cuda.autotune},
+                             &s.device));
     if (s.device.plugin) TRY_TO(fail, s.device.plugin->comm_open(context->world, s.device.be));
     TRY_TO(fail, open_run(&s, settings, options->stop));
     comm_set_deadline(context->world, settings->comm.deadline_s);

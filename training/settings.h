@@ -263,7 +263,8 @@ struct comm_settings {
 };
 
 struct cuda_settings {
-    bool graph; /* capture the step */
+    bool graph;    /* capture the step */
+    bool autotune; /* the fastest of several ways of computing the same, by the clock */
 };
 
 struct log_settings {

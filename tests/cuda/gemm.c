@@ -120,8 +120,7 @@ static void products_against_loops(void **state) {
 static void timed_algorithms(void **state) {
     (void)state;
     struct backend *untimed = be;
-    assert_ok(cuda_backend_open(0, &be));
-    be->autotune = true;
+    assert_ok(cuda_backend_open(0, true, &be));
     check_all_products();
     cuda_backend_close(be);
     be = untimed;
@@ -294,7 +293,7 @@ static void the_stand_in_refuses(void **state) {
 
 static int open_backend(void **state) {
     (void)state;
-    return cuda_backend_open(0, &be) == STATUS_OK ? 0 : -1;
+    return cuda_backend_open(0, false, &be) == STATUS_OK ? 0 : -1;
 }
 static int close_backend(void **state) {
     (void)state;

@@ -29,7 +29,7 @@ static void run(const struct cuda_plugin *twin, const struct model_spec *spec, b
     struct backend *be;
     struct pass *pass;
     memset(out, 0, sizeof *out);
-    assert_ok(twin->backend_open(0, &be));
+    assert_ok(twin->backend_open(0, false, &be));
     struct net *net = small_net(twin->ops, be, spec);
     const struct pass_options options = {
         .batch = BATCH, .height = SMALL_SIDE, .width = SMALL_SIDE, .mode = PASS_TRAIN, .record = record};

@@ -84,7 +84,7 @@ static bool scene_is_right(enum dtype dtype) {
     const struct cuda_plugin *twin = cuda_twin();
     struct scene s = {.ops = twin->ops, .dtype = dtype};
     void *p;
-    assert_ok(twin->backend_open(0, &s.be));
+    assert_ok(twin->backend_open(0, false, &s.be));
     for (int step = 0; step < N_STEPS; step++) {
         assert_ok(s.ops->alloc(s.be, N_IMAGES * IMAGE * sizeof(float), &p));
         s.y[step] = p;
@@ -143,7 +143,7 @@ static void too_much(void **state) {
     if (!twin) skip();
     struct scene s = {.ops = twin->ops};
     const uint8_t bytes[100] = {0};
-    assert_ok(twin->backend_open(0, &s.be));
+    assert_ok(twin->backend_open(0, false, &s.be));
     assert_ok(s.ops->upload_open(s.be, 99, &s.upload));
     assert_fails(s.ops->upload_begin(s.be, s.upload, 0, 0, bytes, 100), STATUS_INTERNAL,
                  "100 bytes of pixels");

@@ -253,7 +253,7 @@ static void cuda(void **state) {
     const struct cuda_plugin *twin = cuda_twin();
     if (!twin) skip();
     struct golden_backend b = {.ops = twin->ops};
-    assert_ok(twin->backend_open(0, &b.be));
+    assert_ok(twin->backend_open(0, false, &b.be));
     check_all(b);
     twin->backend_close(b.be);
 }

@@ -39,7 +39,7 @@ status_t device_start(int *argc, char ***argv, struct comm **world) {
         exit(77);
     }
     TRY(comm_start(argc, argv, world));
-    TRY(plugin->backend_open(0, &be));
+    TRY(plugin->backend_open(0, false, &be));
     return plugin->comm_open(*world, be);
 }
 

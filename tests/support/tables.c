@@ -1,9 +1,12 @@
 #include "tests/support/tables.h"
 
+#include "common/log.h"
 #include "models/ops/ref/checked.h"
 #include "models/ops/ref/ref.h"
 #include "tests/support/cuda_twin.h"
 #include "tests/support/test.h"
+
+#include <stdlib.h>
 
 static struct table table_of(const char *label, const struct ops *ops, struct backend *be) {
     assert_ok(ops_check(ops));
@@ -28,7 +31,8 @@ void tables_open(struct tables *out) {
     const struct cuda_plugin *twin = cuda_twin();
     if (!twin) return;
     struct backend *cuda;
-    assert_ok(twin->backend_open(0, &cuda));
+    if (getenv("DEBUG_LOG")) log_set_level(LOG_DEBUG);
+    assert_ok(twin->backend_open(0, getenv("AUTOTUNE") != NULL, &cuda));
     out->table[out->n++] = table_of("cuda on the CPU", twin->ops, cuda);
 }
 

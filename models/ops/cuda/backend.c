@@ -1,6 +1,7 @@
 /* Opening a GPU; memory and copies. */
 #include "models/ops/cuda/backend.h"
 
+#include "common/log.h"
 #include "common/memory.h"
 #include "models/ops/cuda/conv_engine.h"
 #include "models/ops/cuda/functions.h"
@@ -82,12 +83,11 @@ static status_t open_on_device(struct backend *be) {
     return STATUS_OK;
 }
 
-status_t cuda_backend_open(int device, struct backend **out) {
+status_t cuda_backend_open(int device, bool autotune, struct backend **out) {
     struct backend *be = memory_zeroed(1, sizeof *be);
     CHECK(be, STATUS_NO_MEMORY, "out of memory for a backend");
     be->device = device;
-    const char *autotune = getenv("MARRS_AUTOTUNE");
-    be->autotune = autotune && strcmp(autotune, "1") == 0;
+    be->autotune = autotune;
     const status_t status = open_on_device(be);
     if (status != STATUS_OK) {
         cuda_backend_close(be);
@@ -97,10 +97,23 @@ status_t cuda_backend_open(int device, struct backend **out) {
     return STATUS_OK;
 }
 
+/* What timing changed. */
+static void log_choices(const struct backend *be) {
+    int64_t n_products, n_convolutions;
+    const int64_t n_changed = gemm_plans_raced(be, &n_products),
+                  n_foreign = conv_engines_raced(be, &n_convolutions);
+    log_global(
+        LOG_INFO,
+        "GPU: cuda.autotune timed %lld matrix products, %lld of them now by another algorithm than the "
+        "first, and %lld convolutions, %lld of them now by cuDNN",
+        (long long)n_products, (long long)n_changed, (long long)n_convolutions, (long long)n_foreign);
+}
+
 void cuda_backend_close(struct backend *be) {
     if (!be) return;
     if (be->stream) cudaStreamSynchronize(be->stream);
     if (be->upload_stream) cudaStreamSynchronize(be->upload_stream);
+    if (be->autotune) log_choices(be);
     conv_engines_close(be->engines);
     gemm_plans_free(be->plans);
     if (be->lt) cublasLtDestroy(be->lt);

@@ -21,6 +21,7 @@ enum { N_CANDIDATES = 4, WORKSPACE_MAX = 256 << 20, N_PASSES = 3 };
 struct decision {
     struct conv_shape shape;
     struct cudnn_plan *plan; /* NULL: ours */
+    float ours_ms, best_ms;  /* of a race */
     struct decision *next;
 };
 
@@ -178,6 +179,16 @@ void conv_engines_close(struct conv_engines *engines) {
     free(engines);
 }
 
+int64_t conv_engines_raced(const struct backend *be, int64_t *n_decided) {
+    int64_t n_foreign = 0;
+    *n_decided = 0;
+    for (const struct decision *d = be->engines ? be->engines->decisions : NULL; d; d = d->next) {
+        ++*n_decided;
+        n_foreign += d->plan != NULL;
+    }
+    return n_foreign;
+}
+
 static const struct decision *find(const struct backend *be, const struct call *c, enum conv_pass pass) {
     struct conv_shape shape = c->shape;
     shape.pass = pass;
@@ -194,6 +205,7 @@ static const struct cudnn_plan *plan_of(const struct backend *be, const struct c
 
 /* One pass by one engine, as steps would run it. */
 struct contest {
+    struct decision *decision;
     struct call call;
     const struct cudnn_plan *plan;
     struct conv_grad grad;
@@ -227,13 +239,12 @@ static status_t fastest(struct backend *be, struct contest *t, struct cudnn_plan
         TRY(device_time(be, enqueue_contest, t, &ms));
         if (ms < best_ms) *best = i, best_ms = ms;
     }
-    log_local(LOG_DEBUG, "GPU: convolution pass %d: ours %.3f ms, best %.3f ms", (int)t->call.shape.pass,
-              (double)ours_ms, (double)best_ms);
+    t->decision->ours_ms = ours_ms, t->decision->best_ms = best_ms;
     return STATUS_OK;
 }
 
-static status_t race(struct backend *be, const struct call *call, struct cudnn_plan **plans, int n,
-                     int *best) {
+static status_t race(struct backend *be, const struct call *call, struct decision *d,
+                     struct cudnn_plan **plans, int n, int *best) {
     const struct conv_shape *s = &call->shape;
     struct pieces sizes = {.base = NULL}, p;
     struct room room;
@@ -242,7 +253,7 @@ static status_t race(struct backend *be, const struct call *call, struct cudnn_p
         scratch = size_max(scratch, room_of(call, cudnn_plan_workspace(plans[i]), NULL, &room));
     struct conv conv = call->conv ? *call->conv : (struct conv){.n = 0};
     struct depthwise depthwise = call->depthwise ? *call->depthwise : (struct depthwise){.n = 0};
-    struct contest t = {.plan = NULL};
+    struct contest t = {.decision = d};
     void *x = NULL, *weight = NULL, *dw = NULL;
     for (int round = 0; round < 2; round++) { /* sizes, then places */
         struct pieces *q = round == 0 ? &sizes : &p;
@@ -271,16 +282,16 @@ end:
     return status;
 }
 
-static status_t candidates(struct backend *be, const struct call *c, struct cudnn_plan **chosen) {
+static status_t candidates(struct backend *be, const struct call *c, struct decision *d) {
     struct conv_engines *e = be->engines;
     struct cudnn_plan *plans[N_CANDIDATES] = {NULL};
     int n, best = 0;
     TRY(cudnn_plans(e->lib, &c->shape, WORKSPACE_MAX, N_CANDIDATES, plans, &n));
     status_t status = STATUS_OK;
     if (n == 0) best = -1;
-    if (n > 0 && e->mode == FASTER) status = race(be, c, plans, n, &best);
+    if (n > 0 && e->mode == FASTER) status = race(be, c, d, plans, n, &best);
     if (status != STATUS_OK) best = -1;
-    if (best >= 0) *chosen = plans[best];
+    if (best >= 0) d->plan = plans[best];
     for (int i = 0; i < n; i++)
         if (i != best) cudnn_plan_free(e->lib, plans[i]);
     return status;
@@ -298,14 +309,16 @@ static void decide(struct backend *be, struct call *c, enum conv_pass pass) {
     if (!d) return;
     c->shape.pass = pass;
     d->shape = c->shape;
-    if (candidates(be, c, &d->plan) != STATUS_OK)
+    if (candidates(be, c, d) != STATUS_OK)
         log_local(LOG_WARNING, "GPU: a convolution by our own kernels: %s", status_message());
-    char engine[48] = "ours";
+    char engine[48] = "ours", times[64] = "";
     if (d->plan)
         snprintf(engine, sizeof engine, "cuDNN's engine %lld", (long long)cudnn_plan_engine(d->plan));
-    log_local(LOG_INFO, "GPU: %s convolution %dx%d/%d of (%lld,%lld,%lld,%lld), %s: %s",
+    if (d->best_ms > 0)
+        snprintf(times, sizeof times, ", %.3f ms (ours %.3f ms)", (double)d->best_ms, (double)d->ours_ms);
+    log_local(LOG_DEBUG, "GPU: %s convolution %dx%d/%d of (%lld,%lld,%lld,%lld), %s: %s%s",
               s->depthwise ? "depthwise" : "dense", s->k, s->k, s->stride, (long long)s->n, (long long)s->h,
-              (long long)s->w, (long long)s->cin, names[pass], engine);
+              (long long)s->w, (long long)s->cin, names[pass], engine, times);
     d->next = be->engines->decisions;
     be->engines->decisions = d;
 }

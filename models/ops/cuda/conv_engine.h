@@ -1,10 +1,12 @@
 /* Convolutions by whichever is faster, our kernels or cuDNN.
  *
  * The slots below surround cuda_conv_* and cuda_depthwise_* (ours). When a graph asks for their scratch, each
- * shape and pass is decided once and the decision logged: ours        in fp32, without cuDNN, or where cuDNN
- * has no deterministic engine for the shape; the faster  with be->autotune: both are timed then and there,
- * surroundings (weights to bf16 and back, bias, adding up) included, on memory allocated for the purpose; as
- * told     MARRS_CONV_ENGINE=ours or cudnn, for tests and measurements. Steps only look the decision up. */
+ * shape and pass is decided once and the decision logged, at level debug:
+ *   - ours in fp32, without cuDNN, or where cuDNN has no deterministic engine for the shape;
+ *   - the faster with be->autotune: both are timed then and there, surroundings (weights to bf16 and back,
+ * bias, adding up) included, on memory allocated for the purpose; otherwise ours;
+ *   - as told by MARRS_CONV_ENGINE=ours or cudnn, for tests and measurements.
+ * Steps only look the decision up. */
 #ifndef MODELS_OPS_CUDA_CONV_ENGINE_H
 #define MODELS_OPS_CUDA_CONV_ENGINE_H
 
@@ -18,6 +20,9 @@ size_t raced_depthwise_scratch(struct backend *be, const struct depthwise *a, bo
 status_t raced_depthwise_forward(struct backend *be, const struct depthwise *a, void *y, void *scratch);
 status_t raced_depthwise_backward(struct backend *be, const struct depthwise *a, const struct conv_grad *g,
                                   void *scratch);
+
+/* How many decisions fell on cuDNN; *n_decided: all. */
+int64_t conv_engines_raced(const struct backend *be, int64_t *n_decided);
 
 void conv_engines_close(struct conv_engines *engines); /* NULL is fine */
 

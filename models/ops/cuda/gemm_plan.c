@@ -27,7 +27,7 @@ struct gemm_plan {
 
 struct gemm_plans {
     struct gemm_plan *bucket[N_BUCKETS];
-    int64_t n_plans;
+    int64_t n_plans, n_raced, n_changed; /* changed: a race was not won by the first */
 };
 
 static status_t lt_check(cublasStatus_t lt, const char *what) {
@@ -151,6 +151,8 @@ static status_t race(struct backend *be, const struct gemm_plan *plan, const str
         TRY_TO(end, device_time(be, enqueue_candidate, &c, &ms));
         if (i == 0 || ms < best_ms) *best = i, best_ms = ms;
     }
+    be->plans->n_raced++;
+    be->plans->n_changed += *best > 0;
     log_local(LOG_DEBUG, "GPU: product %lldx%lldx%lld: algorithm %d of %d, %.3f ms", (long long)g->m,
               (long long)g->n, (long long)g->k, *best + 1, n_found, (double)best_ms);
 end:
@@ -233,6 +235,11 @@ status_t gemm_planned(struct backend *be, const struct gemm_call *g) {
 
 int64_t gemm_plans_made(const struct backend *be) {
     return be->plans ? be->plans->n_plans : 0;
+}
+
+int64_t gemm_plans_raced(const struct backend *be, int64_t *n_raced) {
+    *n_raced = be->plans ? be->plans->n_raced : 0;
+    return be->plans ? be->plans->n_changed : 0;
 }
 
 void gemm_plans_free(struct gemm_plans *plans) {

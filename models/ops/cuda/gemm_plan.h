@@ -29,6 +29,9 @@ status_t gemm_planned(struct backend *be, const struct gemm_call *g);
 /* How many products were planned (the heuristic asked) so far: stays the same from the second step on. */
 int64_t gemm_plans_made(const struct backend *be);
 
+/* Of products whose algorithms were timed, how many got another than the first; *n_raced: timed. */
+int64_t gemm_plans_raced(const struct backend *be, int64_t *n_raced);
+
 void gemm_plans_free(struct gemm_plans *plans); /* NULL is fine */
 
 #endif
