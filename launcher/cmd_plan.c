@@ -2,6 +2,7 @@
 #include "launcher/arguments.h"
 #include "launcher/commands.h"
 #include "launcher/config.h"
+#include "launcher/device.h"
 #include "launcher/place_world.h"
 #include "launcher/plan.h"
 #include "launcher/plan_measure.h"
@@ -244,7 +245,7 @@ static status_t write_text(const char *path, const char *config, const struct pl
 
 /* Collective over context->world. */
 static status_t calibrate(struct launch_context *context, const struct plan_options *o,
-                          const struct plan *plan) {
+                          enum device_choice device, const struct plan *plan) {
     struct plan_rates rates;
     const char *path = o->calibrate;
     CHECK(!o->only_links || context->n_ranks > 1, STATUS_USAGE,
@@ -254,7 +255,7 @@ static status_t calibrate(struct launch_context *context, const struct plan_opti
         TRY(rates_read(path, &rates));
         TRY(plan_measure_links(plan, context->world, &rates));
     } else {
-        TRY(plan_calibrate(plan, context->world, &rates));
+        TRY(plan_calibrate(plan, device, context->world, &rates));
     }
     if (context->rank != 0) return STATUS_OK;
     TRY(write_text(path, NULL, NULL, &rates));
@@ -278,6 +279,9 @@ static status_t run(struct launch_context *context, struct plan_options *o, cons
     struct plan_rates rates;
     struct plan plan = {.n_stages = 0};
     const bool timed = o->rates || o->device;
+    enum device_choice device = settings->device;
+    int n_devices;
+    char why[512];
     status_t status = STATUS_OK;
     if (timed) TRY(find_rates(o, &rates));
     if (o->images)
@@ -285,11 +289,13 @@ static status_t run(struct launch_context *context, struct plan_options *o, cons
     else
         TRY(plan_data_read(settings, &data));
     if (o->n_classes > 0) data.n_classes = (int32_t)o->n_classes;
-    TRY(plan_new(settings, &data, timed ? &rates : NULL, o->n_gpus > 0 || settings->device == DEVICE_CUDA,
-                 &plan));
+    if (o->calibrate) status = device_settle(settings->device, &device, &n_devices, why, sizeof why);
+    if (status != STATUS_OK) return status_context(status, "plan --calibrate measures this machine");
+    const bool gpus = o->n_gpus > 0 || device == DEVICE_CUDA || device == DEVICE_CUDA_EMULATED;
+    TRY(plan_new(settings, &data, timed ? &rates : NULL, gpus, &plan));
     TRY_TO(done, parse_seconds(o->seconds, &plan.measure_s));
     if (o->calibrate) {
-        status = calibrate(context, o, &plan);
+        status = calibrate(context, o, device, &plan);
         goto done;
     }
     TRY_TO(done, make_world(context, o, settings, &plan.world));

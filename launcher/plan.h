@@ -119,9 +119,11 @@ void plan_print(const struct plan *plan, FILE *out); /* text */
 /* One page that stands alone: nothing is fetched, light and dark. `config` and `version` are only shown. */
 status_t plan_print_html(const struct plan *plan, const char *config, const char *version, FILE *out);
 
-/* Measure this machine: `networks` of the plan on rank 0, links between the ranks of `world` (NULL: none).
- * Collective over world. plan->rates is not needed. */
+/* Measure this machine: `networks` of the plan on rank 0, on all cores or on the first GPU (device: settled),
+ * and on the CPU the links between the ranks of `world` (NULL: none). Collective over world. plan->rates is
+ * not needed. */
 struct comm;
-status_t plan_calibrate(const struct plan *plan, struct comm *world, struct plan_rates *out);
+status_t plan_calibrate(const struct plan *plan, enum device_choice device, struct comm *world,
+                        struct plan_rates *out);
 
 #endif

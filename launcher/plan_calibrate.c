@@ -1,4 +1,5 @@
 /* plan --calibrate: the configuration's own training steps on this machine, alone and with all cores busy. */
+#include "launcher/device.h"
 #include "launcher/plan.h"
 #include "launcher/plan_measure.h"
 #include "launcher/topology.h"
@@ -30,24 +31,13 @@ double plan_median(double *values, int n) {
     return 0.5 * (values[(n - 1) / 2] + values[n / 2]);
 }
 
-/* ---- the device
- * ---------------------------------------------------------------------------------------------------- */
-
-static status_t device_open(int n_threads, const struct ops **ops, struct backend **be) {
-    *ops = &ops_cpu;
-    return cpu_backend_open(n_threads, be);
-}
-
-static void device_close(struct backend *be) {
-    cpu_backend_close(be);
-}
-
 /* ---- a network that trains alone
  * ---------------------------------------------------------------------------------- */
 
 /* A peer or the student on one rank, with a share of the batch. */
 struct trainee {
-    const struct ops *ops;
+    struct device device;
+    const struct ops *ops; /* the device's, and the next */
     struct backend *be;
     struct comm *alone;
     struct net *net;
@@ -58,6 +48,19 @@ struct trainee {
     double images;
 };
 
+/* Where everything is measured. */
+struct where {
+    enum device_choice device;
+    struct device_options options; /* GPUs: the first */
+};
+
+static status_t open_device(const struct where *where, struct trainee *t) {
+    TRY(device_open(where->device, &where->options, &t->device));
+    t->ops = t->device.ops;
+    t->be = t->device.be;
+    return STATUS_OK;
+}
+
 static void trainee_close(struct trainee *t) {
     if (t->student)
         distil_student_free(&t->distil);
@@ -65,7 +68,7 @@ static void trainee_close(struct trainee *t) {
         cotrain_peer_free(&t->peer);
     net_free(t->net);
     if (t->alone) comm_finish(&t->alone);
-    device_close(t->be);
+    device_close(&t->device);
     memset(t, 0, sizeof *t);
 }
 
@@ -110,6 +113,7 @@ static status_t open_peer(const struct plan *plan, int index, int n_parts, struc
         .height = n->image,
         .width = n->image,
         .recompute = s->recompute == RECOMPUTE_BLOCKS,
+        .record = s->cuda.graph,
         .deep_coral = s->peers[index].coral == CORAL_DEEP && c->weight.coral != 0,
         .learner = &learner};
     TRY(cotrain_peer_new(t->net, t->alone, &o, &t->peer));
@@ -160,12 +164,12 @@ static status_t open_student(const struct plan *plan, int n_parts, struct traine
 }
 
 /* With 1 / n_parts of the batch. */
-static status_t trainee_open(const struct plan *plan, int network, int n_parts, int n_threads,
+static status_t trainee_open(const struct plan *plan, int network, int n_parts, const struct where *where,
                              struct trainee *out) {
     const struct plan_network *n = &plan->networks[network];
     struct trainee t = {.student = network == PLAN_STUDENT};
     status_t status;
-    TRY_TO(fail, device_open(n_threads, &t.ops, &t.be));
+    TRY_TO(fail, open_device(where, &t));
     TRY_TO(fail, comm_start_alone(&t.alone));
     TRY_TO(fail, net_new(t.ops, t.be, &n->spec, n->image, n->image, plan->precision, &t.net));
     TRY_TO(fail, net_init(t.net, 1, (uint8_t)network));
@@ -253,7 +257,8 @@ static status_t measure(struct trainee *t, const struct plan *plan, struct step_
 /* Other ranks of the node, as threads of this process: the same work on the other cores. */
 struct neighbours {
     const struct plan *plan;
-    int network, n_threads, n;
+    const struct where *where;
+    int network, n;
     atomic_bool stop;
     atomic_int n_ready, n_failed;
     pthread_t threads[MAX_NEIGHBOURS];
@@ -263,7 +268,7 @@ static void *neighbour(void *context) {
     struct neighbours *all = context;
     struct trainee t;
     struct step_times times;
-    status_t status = trainee_open(all->plan, all->network, 2, all->n_threads, &t);
+    status_t status = trainee_open(all->plan, all->network, 2, all->where, &t);
     if (status == STATUS_OK) {
         status = trainee_step(&t, all->plan, &times);
         atomic_fetch_add(&all->n_ready, 1);
@@ -288,15 +293,16 @@ static void neighbours_stop(struct neighbours *all) {
 }
 
 /* Time of a step with n neighbours / alone. */
-static status_t measure_busy(const struct plan *plan, int network, int n_threads, int n, double *out) {
+static status_t measure_busy(const struct plan *plan, int network, const struct where *where, int n,
+                             double *out) {
     struct trainee t;
     double ratios[ROUNDS];
-    TRY(trainee_open(plan, network, 1, n_threads, &t));
+    TRY(trainee_open(plan, network, 1, where, &t));
     status_t status = STATUS_OK;
     for (int round = 0; round < ROUNDS; round++) {
         struct step_times alone, busy;
         struct neighbours all = {
-            .plan = plan, .network = (network + 1) % plan->settings->n_peers, .n_threads = n_threads};
+            .plan = plan, .network = (network + 1) % plan->settings->n_peers, .where = where};
         TRY_TO(done, measure(&t, plan, &alone));
         neighbours_start(&all, n);
         status = measure(&t, plan, &busy);
@@ -317,7 +323,8 @@ done:
 /* ---- rates of a network
  * -------------------------------------------------------------------------------------------- */
 
-static status_t measure_predict(const struct plan *plan, int network, int n_threads, double *out) {
+static status_t measure_predict(const struct plan *plan, int network, const struct where *where,
+                                double *out) {
     const struct plan_network *n = &plan->networks[network];
     const struct pass_options o = {
         .batch = (int32_t)(plan->settings->evaluate.batch < 32 ? plan->settings->evaluate.batch : 32),
@@ -329,7 +336,7 @@ static status_t measure_predict(const struct plan *plan, int network, int n_thre
     struct pass *pass = NULL;
     double times[LEAST_RUNS];
     status_t status;
-    TRY_TO(done, device_open(n_threads, &t.ops, &t.be));
+    TRY_TO(done, open_device(where, &t));
     TRY_TO(done, net_new(t.ops, t.be, &n->spec, n->image, n->image, plan->precision, &t.net));
     TRY_TO(done, net_init(t.net, 1, 0));
     TRY_TO(done, pass_new(t.net, &o, &pass));
@@ -344,12 +351,12 @@ static status_t measure_predict(const struct plan *plan, int network, int n_thre
 done:
     pass_free(pass);
     net_free(t.net);
-    device_close(t.be);
+    device_close(&t.device);
     return status;
 }
 
 /* Whole batch, a half and a quarter, in interleaved rounds. */
-static status_t measure_network(const struct plan *plan, int network, int n_threads,
+static status_t measure_network(const struct plan *plan, int network, const struct where *where,
                                 struct network_rate *out) {
     static const int parts[] = {4, 2, 1};
     enum { N = ARRAY_LENGTH(parts) };
@@ -360,7 +367,7 @@ static status_t measure_network(const struct plan *plan, int network, int n_thre
         for (int i = 0; i < N; i++) {
             struct trainee t;
             struct step_times times;
-            TRY(trainee_open(plan, network, parts[i], n_threads, &t));
+            TRY(trainee_open(plan, network, parts[i], where, &t));
             const status_t status = measure(&t, plan, &times);
             images[i] = t.images;
             trainee_close(&t);
@@ -377,11 +384,11 @@ static status_t measure_network(const struct plan *plan, int network, int n_thre
         out->points[out->n_points++] =
             (struct rate_point){images[i], plan_median(forward[i], ROUNDS), plan_median(backward[i], ROUNDS)};
     }
-    return measure_predict(plan, network, n_threads, &out->predict_s);
+    return measure_predict(plan, network, where, &out->predict_s);
 }
 
 /* A step of the frozen stage's classifier on rows as long as this configuration's. */
-static status_t measure_head(const struct plan *plan, int n_threads, double *flop_per_s) {
+static status_t measure_head(const struct plan *plan, const struct where *where, double *flop_per_s) {
     enum { N_SOURCE = 2048, N_LABELLED = 128, N_ONE = 1 };
     const struct plan_network *n = &plan->networks[0];
     struct trainee t = {.n_steps = 0};
@@ -392,7 +399,7 @@ static status_t measure_head(const struct plan *plan, int n_threads, double *flo
     status_t status = STATUS_OK;
     CHECK_TO(done, rows && labels, STATUS_NO_MEMORY, "out of memory for features");
     for (int64_t i = 0; i < N_SOURCE * (int64_t)n->n_features; i++) rows[i] = (float)(i % 97) * 1e-4f;
-    TRY_TO(done, device_open(n_threads, &t.ops, &t.be));
+    TRY_TO(done, open_device(where, &t));
     TRY_TO(done, comm_start_alone(&t.alone));
     const struct head_options o = {.ops = t.ops,
                                    .be = t.be,
@@ -420,7 +427,7 @@ static status_t measure_head(const struct plan *plan, int n_threads, double *flo
 done:
     head_free(head);
     if (t.alone) comm_finish(&t.alone);
-    device_close(t.be);
+    device_close(&t.device);
     free(rows);
     free(labels);
     return status;
@@ -429,68 +436,83 @@ done:
 /* ---- all of it
  * ----------------------------------------------------------------------------------------------------- */
 
-static void describe_machine(struct plan_rates *r) {
-    char cpu[96] = "CPU", line[256], date[16] = "";
+static void describe_cpu(char *text, size_t n_text) {
+    char line[256];
     FILE *file = fopen("/proc/cpuinfo", "r");
+    snprintf(text, n_text, "CPU");
     while (file && fgets(line, sizeof line, file))
         if (strncmp(line, "model name", 10) == 0 && strchr(line, ':')) {
-            line[strcspn(line, "\n\"\\")] = '\0';
-            snprintf(cpu, sizeof cpu, "%.90s", strchr(line, ':') + 2);
+            snprintf(text, n_text, "%.90s", strchr(line, ':') + 2);
             break;
         }
     if (file) fclose(file);
+    text[strcspn(text, "\n\"\\")] = '\0';
+}
+
+static status_t describe_machine(enum device_choice device, struct plan_rates *r) {
+    char what[128], date[16] = "";
     const time_t now = time(NULL);
     struct tm when;
     if (gmtime_r(&now, &when)) strftime(date, sizeof date, "%Y-%m-%d", &when);
-    snprintf(r->about, sizeof r->about, "%s, %.0f cores, %.0f thread%s a rank, %s", cpu, r->cores, r->threads,
-             r->threads > 1 ? "s" : "", date);
+    if (device == DEVICE_CPU) {
+        describe_cpu(what, sizeof what);
+        snprintf(r->about, sizeof r->about, "%.90s, %.0f cores, %.0f thread%s a rank, %s", what, r->cores,
+                 r->threads, r->threads > 1 ? "s" : "", date);
+        return STATUS_OK;
+    }
+    const struct cuda_plugin *plugin;
+    TRY(cuda_plugin_open(device == DEVICE_CUDA_EMULATED, &plugin));
+    TRY(plugin->describe(0, what, sizeof what));
+    what[strcspn(what, "\"\\")] = '\0';
+    snprintf(r->about, sizeof r->about, "%s, %s", what, date);
+    snprintf(r->device, sizeof r->device, "%.*s", (int)strcspn(what, ","), what);
+    return STATUS_OK;
 }
 
-static status_t measure_here(const struct plan *plan, struct plan_rates *r) {
+/* slots: ranks of this size that share the machine's cores; GPUs: 1. */
+static status_t measure_here(const struct plan *plan, const struct where *where, int slots,
+                             struct plan_rates *r) {
     const struct settings *s = plan->settings;
-    const int n_threads = (int)r->threads, slots = (int)(r->cores / r->threads);
     double busy = 0;
     for (int p = 0; p < s->n_peers; p++) {
         struct network_rate *rate = &r->networks[r->n_networks++];
         log_global(LOG_INFO, "measuring peer %s", s->peers[p].name);
-        TRY(measure_network(plan, p, n_threads, rate));
+        TRY(measure_network(plan, p, where, rate));
         if (plan_measure_data(plan, p, &rate->data_s) != STATUS_OK)
             log_global(LOG_WARNING, "reading and decoding is not measured, plans take it as hidden: %s",
                        status_message());
         double one = 1;
         if (slots > 1)
-            TRY(measure_busy(plan, p, n_threads, slots - 1 < MAX_NEIGHBOURS ? slots - 1 : MAX_NEIGHBOURS,
-                             &one));
+            TRY(measure_busy(plan, p, where, slots - 1 < MAX_NEIGHBOURS ? slots - 1 : MAX_NEIGHBOURS, &one));
         busy += one / s->n_peers;
     }
     r->busy = busy;
     if (settings_has_stage(s, STAGE_DISTIL)) {
         log_global(LOG_INFO, "measuring the student");
-        TRY(measure_network(plan, PLAN_STUDENT, n_threads, &r->networks[r->n_networks++]));
+        TRY(measure_network(plan, PLAN_STUDENT, where, &r->networks[r->n_networks++]));
     }
-    return settings_has_stage(s, STAGE_HEADS) ? measure_head(plan, n_threads, &r->head_flop_per_s)
-                                              : STATUS_OK;
+    return settings_has_stage(s, STAGE_HEADS) ? measure_head(plan, where, &r->head_flop_per_s) : STATUS_OK;
 }
 
-status_t plan_calibrate(const struct plan *plan, struct comm *world, struct plan_rates *out) {
+status_t plan_calibrate(const struct plan *plan, enum device_choice device, struct comm *world,
+                        struct plan_rates *out) {
     struct topology topology;
     struct plan_rates r = {.kind = "measured", .device = "cpu", .busy = 1, .head_flop_per_s = 5e9};
-    const enum device_choice device = plan->settings->device;
-    CHECK(device == DEVICE_AUTO || device == DEVICE_CPU, STATUS_MISSING,
-          "plan --calibrate measures this machine's cores: use device=cpu; for GPUs write images_per_s of a "
-          "real run "
-          "into a file of rates (docs/running-at-scale.md)");
+    const struct where where = {
+        .device = device,
+        .options = {.n_threads = omp_get_max_threads(), .autotune = plan->settings->cuda.autotune}};
+    const bool gpu = device != DEVICE_CPU;
     TRY(topology_find(&topology));
-    r.threads = omp_get_max_threads();
-    r.cores = topology.n_host_cores > topology.n_cores ? topology.n_host_cores : topology.n_cores;
+    r.threads = where.options.n_threads;
+    if (!gpu) r.cores = topology.n_host_cores > topology.n_cores ? topology.n_host_cores : topology.n_cores;
     r.workers = plan->settings->data.workers > 0 ? (double)plan->settings->data.workers
                 : r.threads > 2                  ? r.threads - 1
                                                  : 1;
     if (!world || comm_rank(world) == 0) {
-        describe_machine(&r);
-        TRY(measure_here(plan, &r));
+        TRY(describe_machine(device, &r));
+        TRY(measure_here(plan, &where, gpu ? 1 : (int)(r.cores / r.threads), &r));
     }
-    if (world) TRY(plan_measure_links(plan, world, &r));
+    if (world && !gpu) TRY(plan_measure_links(plan, world, &r)); /* what is measured there is the host's */
     *out = r;
     return STATUS_OK;
 }
