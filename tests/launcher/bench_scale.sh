@@ -4,17 +4,8 @@
 # LIMIT 180
 set -u
 cd "$(dirname "$0")/../.." || exit 2
-# shellcheck source=tests/support/mpi-env.sh
-. tests/support/mpi-env.sh
-program=$PWD/build/marrs_dist
-mpirun=${MPIRUN:-mpirun}
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-fail() {
-    echo "$*"
-    cat "$work/out"
-    exit 1
-}
+# shellcheck source=tests/support/expect.sh
+. tests/support/expect.sh
 small=(configs/digits.yaml cotrain.batch.source=4 cotrain.batch.labelled=3 cotrain.batch.unlabelled=4)
 "$program" bench scale "${small[@]}" --ranks 1,2 --steps 5 --weak --out "$work/w" --launcher "$mpirun -np {n}" \
     --csv "$work/table.csv" >"$work/out" 2>&1 || fail "exit $?"
@@ -35,21 +26,16 @@ if command -v python3 >/dev/null; then
     python3 -c 'import sys, xml.dom.minidom as m; m.parse(sys.argv[1])' "$work/w/scale.svg" 2>"$work/out" || fail "picture"
 fi
 
-expect() { # status, words, arguments
-    local status want=$1 words=$2
-    shift 2
-    "$program" bench scale "$@" >"$work/out" 2>&1
-    status=$?
-    if [ $status -ne "$want" ] || ! grep -qF -- "$words" "$work/out"; then fail "$*: exit $status"; fi
-}
-expect 64 '--ranks takes numbers' --ranks 1,x
-expect 64 'nearest: --ranks' --rank 1
-expect 78 'cotrain.setps' cotrain.setps=3
+scale() { expect "$1" "$2" "$program" bench scale "${@:3}"; } # status, pattern, arguments
+scale 64 '--ranks takes numbers' --ranks 1,x
+scale 64 'nearest: --ranks' --rank 1
+scale 78 'cotrain.setps' cotrain.setps=3
 mkdir "$work/again"
 touch "$work/again/scale.csv"
-expect 73 'holds another measurement' --out "$work/again" --ranks 1 
+scale 73 'holds another measurement' --out "$work/again" --ranks 1
 # shellcheck disable=SC2016 # the script says it
 printf '#!/bin/sh\necho "error: no $1 ranks here"\nexit 9\n' >"$work/broken" && chmod +x "$work/broken"
-expect 1 'ended with 9 ('"$work/f/ranks-3.log): error: no 3 ranks here" --ranks 3 --out "$work/f" --launcher "$work/broken {n}"
+scale 1 "ended with 9 \($work/f/ranks-3.log\): error: no 3 ranks here" --ranks 3 --out "$work/f" --launcher "$work/broken {n}"
 "$mpirun" -np 2 "$program" bench scale >"$work/out" 2>&1
 [ $? = 64 ] || fail "under mpirun"
+exit $bad

@@ -3,31 +3,8 @@
 # LIMIT 120
 set -u
 cd "$(dirname "$0")/../.." || exit 2
-# shellcheck source=tests/support/mpi-env.sh
-. tests/support/mpi-env.sh
-program=$PWD/build/marrs_dist
-mpirun=${MPIRUN:-mpirun}
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-bad=0
-
-expect() { # status, words in the output, command...
-    local status words=$2 want=$1
-    shift 2
-    timeout 60 "$@" >"$work/out" 2>&1 </dev/null
-    status=$?
-    if [ $status -ne "$want" ] || ! grep -qF -- "$words" "$work/out"; then
-        echo "$*: status $status, wanted $want and '$words':"
-        cat "$work/out"
-        bad=1
-    fi
-}
-
-once() { # words that must stand exactly once in the last output
-    local n
-    n=$(grep -cF -- "$1" "$work/out")
-    [ "$n" -eq 1 ] || { echo "'$1' appears $n times:"; cat "$work/out"; bad=1; }
-}
+# shellcheck source=tests/support/expect.sh
+. tests/support/expect.sh
 
 expect 0 'commands:' "$program" --help
 expect 0 'marrs_dist 0.' "$program" --version

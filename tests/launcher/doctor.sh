@@ -4,28 +4,9 @@
 # LIMIT 120
 set -u
 cd "$(dirname "$0")/../.." || exit 2
-# shellcheck source=tests/support/mpi-env.sh
-. tests/support/mpi-env.sh
-program=$PWD/build/marrs_dist
-mpirun=${MPIRUN:-mpirun}
-out=$(mktemp)
-trap 'rm -f "$out"' EXIT
+# shellcheck source=tests/support/expect.sh
+. tests/support/expect.sh
 unset LC_ALL LANG TZ
-bad=0
-
-expect() { # status, pattern of the output, command...
-    local status want=$1 pattern=$2
-    shift 2
-    timeout 60 "$@" >"$out" 2>&1 </dev/null
-    status=$?
-    if [ $status -ne "$want" ] || ! grep -qE -- "$pattern" "$out"; then
-        echo "$*: status $status, wanted $want and '$pattern':"
-        cat "$out"
-        bad=1
-    fi
-}
-
-also() { grep -qE -- "$1" "$out" || { echo "no '$1' in:"; cat "$out"; bad=1; }; }
 
 expect 0 ' 0 errors$' "$program" doctor --data data/digits
 also '^  ok       .*data/digits .*: .*\.h5 read at [1-9][0-9]* MB/s'
@@ -55,13 +36,13 @@ expect 0 'locale: rank 0 on .* has C, rank 1 on .* has de_DE.UTF-8' "$mpirun" -n
     : -np 1 env LC_ALL=de_DE.UTF-8 TZ=XST-9 MARRS_ISA=base "$program" doctor
 also 'time zone: rank 0 on .*, rank 1 on .* has XST \+0900'
 also 'instruction set: rank 0 on .*, rank 1 on .* uses base'
-cp "$program" "$out.copy" && printf x >>"$out.copy" # another build
-expect 78 'rank 1 on .* runs another build' "$mpirun" -np 1 "$program" doctor : -np 1 "$out.copy" doctor
-rm -f "$out.copy"
+cp "$program" "$work/copy" && printf x >>"$work/copy" # another build
+expect 78 'rank 1 on .* runs another build' "$mpirun" -np 1 "$program" doctor : -np 1 "$work/copy" doctor
+
 # GPUs, by stand-ins for the driver's two libraries: what they return comes from FAKE_NVML and FAKE_CUDA.
 if command -v cc >/dev/null; then
-    fake=$(mktemp -d)
-    trap 'rm -rf "$out" "$fake"' EXIT
+    fake=$work/fake
+    mkdir "$fake"
     cat >"$fake/nvml.c" <<'C'
 #include <stdio.h>
 #include <stdlib.h>

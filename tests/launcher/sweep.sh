@@ -4,12 +4,8 @@
 # shellcheck disable=SC2015 # A && B || fail: a failing B is a failure too
 set -u
 cd "$(dirname "$0")/../.." || exit 2
-program=$PWD/build/marrs_dist
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-bad=0
-fail() { echo "$*"; cat "$work/out"; bad=1; }
-export OMP_NUM_THREADS=1
+# shellcheck source=tests/support/expect.sh
+. tests/support/expect.sh
 
 cat >"$work/sweep.yaml" <<YAML
 base: $PWD/configs/digits.yaml

@@ -5,15 +5,8 @@
 # LIMIT 120
 set -u
 cd "$(dirname "$0")/../.." || exit 2
-# shellcheck source=tests/support/mpi-env.sh
-. tests/support/mpi-env.sh
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-bad=0
-fail() {
-    echo "$*"
-    bad=1
-}
+# shellcheck source=tests/support/expect.sh
+. tests/support/expect.sh
 
 for script in slurm/*.sbatch slurm/submit; do
     bash -n "$script" || fail "bash -n $script"
@@ -51,25 +44,19 @@ golden submit-options configs/digits.yaml "run=runs/a b" seed=2 --nodes=3 --rank
 (set -- && . <(sed -n '/^config=/p; /^settings=/p' "$work/submit-options") && [ "${settings[0]}" = "run=runs/a b" ] &&
     [ "${#settings[@]}" = 3 ]) || fail "settings are not read back"
 
-expect() { # status, words, arguments
-    local status want=$1 words=$2
-    shift 2
-    slurm/submit "$@" --dry-run >"$work/out" 2>&1
-    status=$?
-    if [ $status -ne "$want" ] || ! grep -qF -- "$words" "$work/out"; then fail "submit $*: exit $status"; cat "$work/out"; fi
-}
-expect 64 'which configuration' --gpus-per-node 4
-expect 64 '--gpus-per-node M, or' configs/digits.yaml
-expect 64 'exclude each other' configs/digits.yaml --gpus-per-node 4 --ranks-per-node 4
-expect 64 'needs a number' configs/digits.yaml --gpus-per-node 4x
-expect 64 'not a name' configs/digits.yaml --gpus-per-node 4 --time $'1\n#SBATCH --wrap=x'
-expect 64 'unknown option --gpu' configs/digits.yaml --gpu 4
-expect 66 'no nowhere.yaml' nowhere.yaml --gpus-per-node 4
-expect 78 'nearest: cotrain.steps' configs/digits.yaml cotrain.setps=1 --gpus-per-node 4
-expect 64 'want 5 ranks, but there are 4' configs/digits.yaml peers.0.ranks=5 --gpus-per-node 4
+submit() { expect "$1" "$2" slurm/submit "${@:3}" --dry-run; } # status, pattern, arguments
+submit 64 'which configuration' --gpus-per-node 4
+submit 64 '--gpus-per-node M, or' configs/digits.yaml
+submit 64 'exclude each other' configs/digits.yaml --gpus-per-node 4 --ranks-per-node 4
+submit 64 'needs a number' configs/digits.yaml --gpus-per-node 4x
+submit 64 'not a name' configs/digits.yaml --gpus-per-node 4 --time $'1\n#SBATCH --wrap=x'
+submit 64 'unknown option --gpu' configs/digits.yaml --gpu 4
+submit 66 'no nowhere.yaml' nowhere.yaml --gpus-per-node 4
+submit 78 'nearest: cotrain.steps' configs/digits.yaml cotrain.setps=1 --gpus-per-node 4
+submit 64 'want 5 ranks, but there are 4' configs/digits.yaml peers.0.ranks=5 --gpus-per-node 4
 
 # A container's own program stays when submit fills its script in; the array has as many elements as the sweep has runs.
-expect 0 'program=(apptainer exec' configs/digits.yaml --gpus-per-node 4 --template slurm/container.sbatch
+submit 0 'program=\(apptainer exec' configs/digits.yaml --gpus-per-node 4 --template slurm/container.sbatch
 grep -qx 'config=configs/digits.yaml' "$work/out" || fail "submit does not fill in container.sbatch"
 n=$(build/marrs_dist sweep configs/sweeps/office_home.yaml --count)
 grep -q "^#SBATCH --array=0-$((n - 1))%" slurm/sweep.sbatch || fail "sweep.sbatch: --array is not 0-$((n - 1))"
