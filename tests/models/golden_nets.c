@@ -201,18 +201,11 @@ static void check_case(const char *folder, struct golden_backend backend) {
     }
 }
 
-static void check_all(struct golden_backend backend) {
-    static char paths[64][512];
-    const int n = golden_net_list(paths);
-    assert_true(n > 0);
-    for (int i = 0; i < n; i++) check_case(paths[i], backend);
-}
-
 static void reference(void **state) {
     (void)state;
     struct golden_backend b = {.ops = &ops_ref};
     assert_ok(ref_backend_open(&b.be));
-    check_all(b);
+    golden_net_each(b, check_case);
     ref_backend_close(b.be);
 }
 
@@ -223,7 +216,7 @@ static void checking(void **state) {
     struct golden_backend b = {.ops = &ops_checked};
     assert_ok(ref_backend_open(&inner));
     assert_ok(checked_backend_open(&ops_ref, inner, &b.be));
-    check_all(b);
+    golden_net_each(b, check_case);
     assert_ok(checked_backend_close(b.be));
     ref_backend_close(inner);
 }
@@ -232,7 +225,7 @@ static void cpu(void **state) {
     (void)state;
     struct golden_backend b = {.ops = &ops_cpu};
     assert_ok(cpu_backend_open(2, &b.be));
-    check_all(b);
+    golden_net_each(b, check_case);
     cpu_backend_close(b.be);
 }
 
@@ -242,7 +235,7 @@ static void checking_cpu(void **state) {
     struct golden_backend b = {.ops = &ops_checked};
     assert_ok(cpu_backend_open(2, &inner));
     assert_ok(checked_backend_open(&ops_cpu, inner, &b.be));
-    check_all(b);
+    golden_net_each(b, check_case);
     assert_ok(checked_backend_close(b.be));
     cpu_backend_close(inner);
 }
@@ -254,7 +247,7 @@ static void cuda(void **state) {
     if (!twin) skip();
     struct golden_backend b = {.ops = twin->ops};
     assert_ok(twin->backend_open(0, false, &b.be));
-    check_all(b);
+    golden_net_each(b, check_case);
     twin->backend_close(b.be);
 }
 

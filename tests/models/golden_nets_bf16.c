@@ -89,18 +89,11 @@ static void check_case(const char *folder, struct golden_backend backend) {
     golden_net_close(&c);
 }
 
-static void check_all(struct golden_backend backend) {
-    static char paths[64][512];
-    const int n = golden_net_list(paths);
-    assert_true(n > 0);
-    for (int i = 0; i < n; i++) check_case(paths[i], backend);
-}
-
 static void reference(void **state) {
     (void)state;
     struct golden_backend b = {.ops = &ops_ref};
     assert_ok(ref_backend_open(&b.be));
-    check_all(b);
+    golden_net_each(b, check_case);
     ref_backend_close(b.be);
 }
 
@@ -109,7 +102,7 @@ static void onednn(void **state) {
     if (!cpu_has_bf16()) skip();
     struct golden_backend b = {.ops = &ops_cpu};
     assert_ok(cpu_backend_open(0, &b.be));
-    check_all(b);
+    golden_net_each(b, check_case);
     cpu_backend_close(b.be);
 }
 

@@ -27,6 +27,14 @@ int golden_net_list(char paths[64][512]) {
     return n;
 }
 
+void golden_net_each(struct golden_backend backend,
+                     void (*check)(const char *folder, struct golden_backend backend)) {
+    static char paths[64][512];
+    const int n = golden_net_list(paths);
+    assert_true(n > 0);
+    for (int i = 0; i < n; i++) check(paths[i], backend);
+}
+
 /* ---- case.json ---- */
 
 double golden_net_number(const struct golden_net *c, const char *key) {

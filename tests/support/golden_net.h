@@ -29,6 +29,10 @@ struct golden_backend {
  * number. Where GOLDEN is set and has no networks, the test is skipped (exit 77). */
 int golden_net_list(char paths[64][512]);
 
+/* check() for every folder of that list; fails where there is none. */
+void golden_net_each(struct golden_backend backend,
+                     void (*check)(const char *folder, struct golden_backend backend));
+
 /* Open a case; ends the test on failure. */
 void golden_net_open(struct golden_net *c, const char *folder, struct golden_backend backend,
                      enum dtype precision);

@@ -2,9 +2,50 @@
 
 #include "tests/support/test.h"
 
+#include <glob.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+struct file_runs {
+    const char *pattern;
+    void (*run_file)(const char *name);
+};
+
+static void every_file(void **state) {
+    const struct file_runs *runs = *state;
+    char pattern[600];
+    glob_t found;
+    snprintf(pattern, sizeof pattern, "%s/%s", golden_folder(), runs->pattern);
+    if (glob(pattern, 0, NULL, &found) != 0) {
+        if (getenv("GOLDEN")) exit(77);
+        fail_msg("no %s", pattern);
+    }
+    for (size_t i = 0; i < found.gl_pathc; i++) runs->run_file(strrchr(found.gl_pathv[i], '/') + 1);
+    globfree(&found);
+}
+
+int trajectory_main(int argc, char **argv, struct comm **world, struct backend **be, const char *pattern,
+                    void (*run_file)(const char *name)) {
+    struct file_runs runs = {pattern, run_file};
+    const struct CMUnitTest tests[] = {cmocka_unit_test_prestate(every_file, &runs)};
+    if (comm_start(&argc, &argv, world) != STATUS_OK || cpu_backend_open(1, be) != STATUS_OK) return 1;
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    if (failed) comm_abort(1); /* the others may wait in a collective */
+    cpu_backend_close(*be);
+    return comm_finish(world) == STATUS_OK ? 0 : 1;
+}
+
+void trajectory_share_ranks(struct comm *world, const char *const names[TRAJECTORY_N_PEERS],
+                            struct trajectory_groups *out) {
+    const int n = comm_size(world);
+    const int first = n == 1 ? 1 : (n + 1) / 2, sizes[TRAJECTORY_N_PEERS] = {first, n == 1 ? 1 : n - first};
+    for (int p = 0; p < TRAJECTORY_N_PEERS; p++) {
+        for (int i = 0; i < sizes[p]; i++) out->ranks[p][i] = n == 1 ? 0 : p * first + i;
+        out->members[p] = (struct comm_membership){names[p], out->ranks[p], sizes[p]};
+    }
+    assert_ok(comm_split(world, TRAJECTORY_N_PEERS, out->members, out->groups));
+}
 
 size_t trajectory_numbers(hid_t at, const char *path, const char *name, double *out, size_t capacity) {
     const hid_t attribute = H5Aopen_by_name(at, path, name, H5P_DEFAULT, H5P_DEFAULT);

@@ -2,9 +2,27 @@
 #ifndef TESTS_SUPPORT_TRAJECTORY_H
 #define TESTS_SUPPORT_TRAJECTORY_H
 
+#include "comm/comm.h"
 #include "common/interval.h"
 #include "models/net.h"
 #include "tests/support/golden_h5.h"
+
+/* A test program's main: run_file() for each file of golden_folder() that matches pattern ("cotrain_*.h5"),
+ * on all ranks, with *world and *be open. Fails where there is none; skipped (exit 77) where GOLDEN is set.
+ */
+int trajectory_main(int argc, char **argv, struct comm **world, struct backend **be, const char *pattern,
+                    void (*run_file)(const char *name));
+
+/* The ranks of `world` shared out to two peers: the first gets the larger half; one rank alone has both. */
+enum { TRAJECTORY_N_PEERS = 2 };
+struct trajectory_groups {
+    struct comm_membership members[TRAJECTORY_N_PEERS];
+    int ranks[TRAJECTORY_N_PEERS][64];
+    struct comm *groups[TRAJECTORY_N_PEERS]; /* owned by the caller; NULL: not this rank's peer */
+};
+/* Collective over world. names: borrowed. */
+void trajectory_share_ranks(struct comm *world, const char *const names[TRAJECTORY_N_PEERS],
+                            struct trajectory_groups *out);
 
 /* A numeric array attribute: its length; up to `capacity` numbers into out (may be NULL). */
 size_t trajectory_numbers(hid_t at, const char *path, const char *name, double *out, size_t capacity);

@@ -3,7 +3,6 @@
 // Every cotrain_*.h5 of $GOLDEN (default tests/golden): each step's logits, features, confidences, masks,
 // terms, gradients, norms and updates, with the peers' batches shared out over any number of ranks and labels
 // exchanged.
-#include <glob.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +16,7 @@
 static struct comm *world;
 static struct backend *be;
 
-enum { N_PEERS = 2 };
+enum { N_PEERS = TRAJECTORY_N_PEERS };
 static const char *const peer_names[N_PEERS] = {"C", "S"};
 
 struct peer {
@@ -31,27 +30,13 @@ struct trajectory {
     hid_t file;
     char stem[512];
     struct peer peers[N_PEERS];
-    struct comm_membership members[N_PEERS];
-    int ranks[N_PEERS][64];
+    struct trajectory_groups ranks;
     struct exchange_plan *plan;
     struct optimizer_settings optimizer;
     int64_t n_global[N_INPUTS];
     double weight_warmup[2], weight[LOSS_N_TERMS];
     int n_steps, n_warmup, side;
 };
-
-/* The first peer gets the larger half; with one rank both live on it. */
-static void share_ranks(struct trajectory *t) {
-    const int n = comm_size(world);
-    const int first = n == 1 ? 1 : (n + 1) / 2, sizes[N_PEERS] = {first, n == 1 ? 1 : n - first};
-    for (int p = 0; p < N_PEERS; p++) {
-        for (int i = 0; i < sizes[p]; i++) t->ranks[p][i] = n == 1 ? 0 : p * first + i;
-        t->members[p] = (struct comm_membership){peer_names[p], t->ranks[p], sizes[p]};
-    }
-    struct comm *groups[N_PEERS];
-    assert_ok(comm_split(world, N_PEERS, t->members, groups));
-    for (int p = 0; p < N_PEERS; p++) t->peers[p].group = groups[p];
-}
 
 static void integers(hid_t at, const char *path, const char *name, int32_t *out, int32_t capacity,
                      int32_t *n) {
@@ -259,9 +244,10 @@ static void run_file(const char *name) {
                                               .layer_decay = 1,
                                               .backbone_scale = 1,
                                               .clip = golden_attribute(t.file, "/", "clip")};
-    share_ranks(&t);
+    trajectory_share_ranks(world, peer_names, &t.ranks);
+    for (int p = 0; p < N_PEERS; p++) t.peers[p].group = t.ranks.groups[p];
     open_peers(&t);
-    assert_ok(exchange_plan_new(world, N_PEERS, t.members, t.n_global[INPUT_UNLABELLED], &t.plan));
+    assert_ok(exchange_plan_new(world, N_PEERS, t.ranks.members, t.n_global[INPUT_UNLABELLED], &t.plan));
     for (int step = 0; step < t.n_steps; step++) run_step(&t, step);
     exchange_plan_free(&t.plan);
     for (int p = 0; p < N_PEERS; p++) {
@@ -273,24 +259,6 @@ static void run_file(const char *name) {
     H5Fclose(t.file);
 }
 
-static void every_file(void **state) {
-    (void)state;
-    char pattern[600];
-    glob_t found;
-    snprintf(pattern, sizeof pattern, "%s/cotrain_*.h5", golden_folder());
-    if (glob(pattern, 0, NULL, &found) != 0) {
-        if (getenv("GOLDEN")) exit(77);
-        fail_msg("no %s", pattern);
-    }
-    for (size_t i = 0; i < found.gl_pathc; i++) run_file(strrchr(found.gl_pathv[i], '/') + 1);
-    globfree(&found);
-}
-
 int main(int argc, char **argv) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_file)};
-    if (comm_start(&argc, &argv, &world) != STATUS_OK || cpu_backend_open(1, &be) != STATUS_OK) return 1;
-    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    if (failed) comm_abort(1); /* the others may wait in a collective */
-    cpu_backend_close(be);
-    return comm_finish(&world) == STATUS_OK ? 0 : 1;
+    return trajectory_main(argc, argv, &world, &be, "cotrain_*.h5", run_file);
 }

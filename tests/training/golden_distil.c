@@ -2,7 +2,6 @@
 // LIMIT 240
 // Every distil_*.h5 of $GOLDEN (default tests/golden): teachers' selection, logits, terms, norms, updates and
 // running statistics of both forms of batch norm, with the batch shared out over any number of ranks.
-#include <glob.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -218,27 +217,11 @@ static void run_variant(const char *name, const char *variant) {
     H5Fclose(t.file);
 }
 
-static void every_file(void **state) {
-    (void)state;
-    char pattern[600];
-    glob_t found;
-    snprintf(pattern, sizeof pattern, "%s/distil_*.h5", golden_folder());
-    if (glob(pattern, 0, NULL, &found) != 0) {
-        if (getenv("GOLDEN")) exit(77);
-        fail_msg("no %s", pattern);
-    }
-    for (size_t i = 0; i < found.gl_pathc; i++) {
-        run_variant(strrchr(found.gl_pathv[i], '/') + 1, "paper");
-        run_variant(strrchr(found.gl_pathv[i], '/') + 1, "joint");
-    }
-    globfree(&found);
+static void run_file(const char *name) {
+    run_variant(name, "paper");
+    run_variant(name, "joint");
 }
 
 int main(int argc, char **argv) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_file)};
-    if (comm_start(&argc, &argv, &world) != STATUS_OK || cpu_backend_open(1, &be) != STATUS_OK) return 1;
-    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    if (failed) comm_abort(1); /* the others may wait in a collective */
-    cpu_backend_close(be);
-    return comm_finish(&world) == STATUS_OK ? 0 : 1;
+    return trajectory_main(argc, argv, &world, &be, "distil_*.h5", run_file);
 }

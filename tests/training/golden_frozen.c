@@ -2,7 +2,6 @@
 // LIMIT 240
 // Every frozen_*.h5 of $GOLDEN (default tests/golden): CORAL, initial training, and every run stored: masks
 // and labels at each outer iteration exactly, losses, weights, the classifier kept, final predictions.
-#include <glob.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +16,7 @@
 static struct comm *world;
 static struct backend *be;
 
-enum { N_PEERS = 2 };
+enum { N_PEERS = TRAJECTORY_N_PEERS };
 static const char *const names[N_PEERS] = {"C", "S"};
 
 struct peer {
@@ -36,8 +35,7 @@ struct peer {
 struct frozen {
     hid_t file;
     struct peer peers[N_PEERS];
-    struct comm_membership members[N_PEERS];
-    int ranks[N_PEERS][64];
+    struct trajectory_groups ranks;
     struct exchange_plan *plan;
     int32_t k, n_val;
     int64_t n_global[HEAD_N_INPUTS];
@@ -310,7 +308,6 @@ static void one_run(hid_t group, const char *run, void *context) {
     if (H5Aexists_by_name(f->file, path, "n_outer", H5P_DEFAULT) <= 0) return; /* coral, init */
     const int n_outer = (int)golden_attribute(f->file, path, "n_outer"),
               n_inner = (int)golden_attribute(f->file, path, "n_inner");
-    const int every = (int)attribute(f, "eval_every");
     snprintf(path, sizeof path, "expect/%s/loss_inner", run);
     struct golden_array loss_inner = golden_read(f->file, path, H5T_NATIVE_INT32);
     snprintf(path, sizeof path, "expect/%s/eval_outer", run);
@@ -319,7 +316,6 @@ static void one_run(hid_t group, const char *run, void *context) {
         f->peers[p].best_accuracy = -1;
         if (f->peers[p].group) assert_ok(head_set_weights(f->peers[p].head, f->peers[p].w0));
     }
-    (void)every;
     for (int outer = 0, e = 0; outer < n_outer; outer++) {
         outer_iteration(f, run, outer, n_inner, &loss_inner);
         if (e >= (int)eval_outer.n || ((int32_t *)eval_outer.data)[e] != outer) continue;
@@ -343,18 +339,6 @@ static void one_run(hid_t group, const char *run, void *context) {
     golden_free(&eval_outer);
 }
 
-static void share_ranks(struct frozen *f) {
-    const int n = comm_size(world);
-    const int first = n == 1 ? 1 : (n + 1) / 2, sizes[N_PEERS] = {first, n == 1 ? 1 : n - first};
-    struct comm *groups[N_PEERS];
-    for (int p = 0; p < N_PEERS; p++) {
-        for (int i = 0; i < sizes[p]; i++) f->ranks[p][i] = n == 1 ? 0 : p * first + i;
-        f->members[p] = (struct comm_membership){names[p], f->ranks[p], sizes[p]};
-    }
-    assert_ok(comm_split(world, N_PEERS, f->members, groups));
-    for (int p = 0; p < N_PEERS; p++) f->peers[p].group = groups[p];
-}
-
 static void run_file(const char *name) {
     struct frozen f = {.file = golden_open(name)};
     static const char *const labels[] = {"input/y_s", "input/y_t", "input/y_u"};
@@ -367,7 +351,8 @@ static void run_file(const char *name) {
     struct golden_array val = golden_read(f.file, "input/val_index", H5T_NATIVE_INT32);
     f.val_index = val.data;
     f.n_val = (int32_t)val.n;
-    share_ranks(&f);
+    trajectory_share_ranks(world, names, &f.ranks);
+    for (int p = 0; p < N_PEERS; p++) f.peers[p].group = f.ranks.groups[p];
     for (int p = 0; p < N_PEERS; p++) {
         if (!f.peers[p].group) continue;
         open_peer(&f, p);
@@ -375,7 +360,7 @@ static void run_file(const char *name) {
         open_head(&f, p);
         train_init(&f, p);
     }
-    assert_ok(exchange_plan_new(world, N_PEERS, f.members, f.n_global[HEAD_UNLABELLED], &f.plan));
+    assert_ok(exchange_plan_new(world, N_PEERS, f.ranks.members, f.n_global[HEAD_UNLABELLED], &f.plan));
     assert_true(golden_walk(f.file, "expect", one_run, &f) > 0);
     exchange_plan_free(&f.plan);
     for (int p = 0; p < N_PEERS; p++) {
@@ -391,24 +376,6 @@ static void run_file(const char *name) {
     H5Fclose(f.file);
 }
 
-static void every_file(void **state) {
-    (void)state;
-    char pattern[600];
-    glob_t found;
-    snprintf(pattern, sizeof pattern, "%s/frozen_*.h5", golden_folder());
-    if (glob(pattern, 0, NULL, &found) != 0) {
-        if (getenv("GOLDEN")) exit(77);
-        fail_msg("no %s", pattern);
-    }
-    for (size_t i = 0; i < found.gl_pathc; i++) run_file(strrchr(found.gl_pathv[i], '/') + 1);
-    globfree(&found);
-}
-
 int main(int argc, char **argv) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_file)};
-    if (comm_start(&argc, &argv, &world) != STATUS_OK || cpu_backend_open(1, &be) != STATUS_OK) return 1;
-    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    if (failed) comm_abort(1); /* the others may wait in a collective */
-    cpu_backend_close(be);
-    return comm_finish(&world) == STATUS_OK ? 0 : 1;
+    return trajectory_main(argc, argv, &world, &be, "frozen_*.h5", run_file);
 }
