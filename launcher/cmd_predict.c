@@ -4,6 +4,7 @@
 #include "launcher/image_folder.h"
 #include "launcher/run_session.h"
 
+#include "common/csv.h"
 #include "common/file.h"
 #include "common/log.h"
 #include "common/memory.h"
@@ -91,20 +92,6 @@ static status_t predict(struct run *run, const char *name, const struct split *s
     return FAIL(STATUS_USAGE, "predict: no model '%s'; this run has %s", name, names);
 }
 
-/* A field of a CSV file: quoted where it must be (RFC 4180). */
-static void put_field(FILE *out, const char *text) {
-    if (!strpbrk(text, ",\"\n\r")) {
-        fputs(text, out);
-        return;
-    }
-    fputc('"', out);
-    for (; *text; text++) {
-        if (*text == '"') fputc('"', out);
-        fputc(*text, out);
-    }
-    fputc('"', out);
-}
-
 static status_t write_csv(const struct run *run, const char *path, const struct split *split,
                           const float *sum, double n_models) {
     char *text = NULL;
@@ -115,9 +102,9 @@ static status_t write_csv(const struct run *run, const char *path, const struct 
     fputs("id,label,name,confidence\n", out);
     for (size_t i = 0; i < split->n; i++) {
         const int32_t label = argmax(sum + i * (size_t)k, k);
-        put_field(out, shard_set_id(split->set, split->index[i]));
+        csv_put_text(out, shard_set_id(split->set, split->index[i]));
         fprintf(out, ",%d,", label);
-        put_field(out, run_data_class_name(&run->data, label));
+        csv_put_text(out, run_data_class_name(&run->data, label));
         fprintf(out, ",%.6f\n", (double)sum[i * (size_t)k + (size_t)label] / n_models);
     }
     CHECK(fclose(out) == 0, STATUS_NO_MEMORY, "out of memory for %s", path);

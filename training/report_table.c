@@ -1,5 +1,6 @@
 #include "training/report_table.h"
 
+#include "common/csv.h"
 #include "common/file.h"
 #include "common/memory.h"
 #include "training/results.h"
@@ -295,19 +296,6 @@ static void write_text(const struct report_table *t, const struct skeleton *s, i
 }
 
 /* ---- CSV: one line a cell -------------------------------------------------------------------- */
-static void put_csv(FILE *out, const char *text) {
-    if (!strpbrk(text, ",\"\r\n")) {
-        fputs(text, out);
-        return;
-    }
-    fputc('"', out);
-    for (; *text; text++) {
-        if (*text == '"') fputc('"', out);
-        fputc(*text, out);
-    }
-    fputc('"', out);
-}
-
 static void write_csv(const struct report_table *t, const struct skeleton *s, int n_shots, FILE *out) {
     for (size_t r = 0; r < s->n_rows; r++)
         for (size_t c = 0; c < s->n_columns; c++) {
@@ -315,13 +303,13 @@ static void write_csv(const struct report_table *t, const struct skeleton *s, in
             const struct cell cell = cell_of(t, row, column);
             if (cell.n == 0) continue;
             fprintf(out, "%d,", n_shots);
-            put_csv(out, row->variant);
+            csv_put_text(out, row->variant);
             fputc(',', out);
-            put_csv(out, row->model);
+            csv_put_text(out, row->model);
             fputc(',', out);
-            put_csv(out, column->source);
+            csv_put_text(out, column->source);
             fputc(',', out);
-            put_csv(out, column->target);
+            csv_put_text(out, column->target);
             fprintf(out, ",%zu,%.4f,", cell.n, cell.mean);
             if (cell.n > 1) fprintf(out, "%.4f", cell.deviation);
             fputc('\n', out);
