@@ -12,7 +12,7 @@ static int ascending(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static double now_s(const struct bench *bench) {
+double bench_now_s(const struct bench *bench) {
     struct timespec used;
     if (!bench->cpu_time) return clock_now_s();
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
@@ -26,10 +26,10 @@ status_t bench_time(const struct bench *bench, status_t (*call)(void *context), 
     status_t status = STATUS_OK;
     int64_t n_inner = 1;
     for (int32_t run = -1; run < bench->runs && status == STATUS_OK; run++) {
-        const double start = now_s(bench);
+        const double start = bench_now_s(bench);
         for (int64_t i = 0; i < n_inner && status == STATUS_OK; i++) status = call(context);
         if (status == STATUS_OK) status = bench->ops->synchronise(bench->be);
-        const double time_s = (now_s(bench) - start) / (double)n_inner;
+        const double time_s = (bench_now_s(bench) - start) / (double)n_inner;
         if (run >= 0)
             times[run] = time_s;
         else

@@ -4,6 +4,7 @@
 
 #include "launcher/commands.h"
 #include "launcher/device.h"
+#include "models/net.h"
 
 struct bench {
     struct device device;
@@ -23,6 +24,22 @@ void bench_close(struct bench *bench);
  * repeated within a run until it lasts 10 ms. */
 status_t bench_time(const struct bench *bench, status_t (*call)(void *context), void *context,
                     double *median_s);
+
+double bench_now_s(const struct bench *bench); /* of the clock that bench_time() uses */
+
+/* The moments at which a backward pass lets communication move on, as in training by several ranks: pokes
+ * between blocks of long operations, and gradients that become final. */
+struct bench_pokes {
+    int64_t n;                /* a pass */
+    double mean_s, longest_s; /* from one to the next; longest: the median over the passes */
+    const char *after;        /* parameter whose gradient became final last before the longest gap, borrowed
+                                 from the net; NULL: the gap is the pass's first */
+};
+
+/* bench->runs backward passes after one that is not counted, each behind a call of forward(context), which is
+ * not watched. */
+status_t bench_pokes(const struct bench *bench, struct net *net, struct pass *pass,
+                     status_t (*forward)(void *context), void *context, struct bench_pokes *out);
 
 /* What this machine reaches: GFLOP/s of a square product of matrices of side 2048 of type dtype, and GB/s
  * (read and written, as STREAM counts) of the better of a copy and y += x over 128 MiB. */

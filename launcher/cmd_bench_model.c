@@ -26,15 +26,15 @@ struct model_bench {
     int64_t n_steps;
 };
 
-/* Inference: forward. Training: forward, cross-entropy, backward, AdamW. */
-static status_t one_step(void *context) {
+/* Forward; in training the gradients' zeros before it and cross-entropy behind it. */
+static status_t forward(void *context) {
     struct model_bench *b = context;
     const struct ops *ops = b->bench.ops;
     struct backend *be = b->bench.be;
-    const struct forward_options forward = {.update_statistics = true,
+    const struct forward_options options = {.update_statistics = true,
                                             .rng = {.seed = 1, .step = (uint32_t)b->n_steps++}};
     if (b->train) TRY(ops->fill_zero(be, net_grads(b->net), (size_t)net_n_elem(b->net) * sizeof(float)));
-    TRY(pass_forward(b->pass, &forward));
+    TRY(pass_forward(b->pass, &options));
     if (!b->train) return STATUS_OK;
     const struct cross_entropy loss = {.n = b->batch,
                                        .k = CLASSES,
@@ -43,7 +43,14 @@ static status_t one_step(void *context) {
                                        .labels = b->labels,
                                        .scale = 1.0f / (float)b->batch,
                                        .dlogits = pass_dlogits(b->pass)};
-    TRY(ops->cross_entropy(be, &loss));
+    return ops->cross_entropy(be, &loss);
+}
+
+/* Inference: forward. Training: forward, cross-entropy, backward, AdamW. */
+static status_t one_step(void *context) {
+    struct model_bench *b = context;
+    TRY(forward(b));
+    if (!b->train) return STATUS_OK;
     TRY(pass_backward(b->pass, NULL, NULL));
     return optimiser_step(b->optimiser, 1e-4, NULL, NULL);
 }
@@ -136,6 +143,16 @@ static status_t print_kinds(struct model_bench *b, double peak_gflops) {
     return STATUS_OK;
 }
 
+static status_t print_pokes(struct model_bench *b) {
+    struct bench_pokes pokes;
+    TRY(bench_pokes(&b->bench, b->net, b->pass, forward, b, &pokes));
+    printf("backward pokes communication %lld times: each %.3f ms on average, the longest gap %.3f ms, after "
+           "%s\n",
+           (long long)pokes.n, 1e3 * pokes.mean_s, 1e3 * pokes.longest_s,
+           pokes.after ? pokes.after : "its begin");
+    return STATUS_OK;
+}
+
 static status_t measure(struct model_bench *b) {
     double time_s, peak_gflops;
     TRY(build(b));
@@ -161,6 +178,7 @@ static status_t measure(struct model_bench *b) {
         what, b->model, (long long)b->image, (long long)b->batch, precision, images_per_s,
         1e-9 * flop / time_s, 1e-7 * flop / time_s / peak_gflops, b->bench.runs, memory_mib, arena_mib,
         (double)net_n_bytes(b->net, b->train) / 1048576);
+    if (b->train && b->bench.ops->set_poke) TRY(print_pokes(b));
     return print_kinds(b, peak_gflops);
 }
 

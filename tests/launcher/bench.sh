@@ -12,7 +12,10 @@ for mode in "" --train; do
     "$program" bench model --model convnext_atto --image 32 --batch 1 --runs 1 --json $mode >build/bench-model.txt
     grep -qE '"images_per_s": [0-9]*[1-9][0-9.]*, "gflop_per_s": [0-9.]+, "peak_mib": [1-9]' build/bench-model.txt
 done
-"$program" bench model --model convnext_atto --image 32 --batch 1 --runs 1 --train | grep -qE '^  mlp +backward +12 calls'
+"$program" bench model --model convnext_atto --image 32 --batch 1 --runs 1 --train >build/bench-model.txt
+grep -qE '^  mlp +backward +12 calls' build/bench-model.txt
+grep -qE '^backward pokes communication [1-9][0-9]* times: each 0\.[0-9]+ ms on average, the longest gap [0-9.]+ ms, after [a-z]' \
+    build/bench-model.txt
 
 for wrong in "bench" "bench nothing" "bench model" "bench model --batch 0 --model convnext_atto" "bench ops --precision fp8"; do
     status=0

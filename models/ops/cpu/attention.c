@@ -70,7 +70,7 @@ static void prepare(struct backend *be, const struct window_attention *a, const 
     k->buffer = s->buffer;
     k->buffer_elem = s->buffer_elem;
     *n_items = a->heads * a->n * ((a->h + a->wh - 1) / a->wh) * ((a->w + a->ww - 1) / a->ww);
-    *cost = (double)(l * l) * (double)(a->c / a->heads) / 20;
+    *cost = (double)(l * l) * (double)(a->c / a->heads) / 10;
 }
 
 status_t cpu_window_attention_forward(struct backend *be, const struct window_attention *a, void *y,

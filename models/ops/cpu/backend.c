@@ -15,6 +15,7 @@
 #define WORTH_A_THREAD 20000.0 /* elementary steps a thread at least: waking it takes some microseconds */
 #define POKE_S         0.5e-3  /* between two pokes, about */
 #define POKE_FLOP      5e7     /* of a matrix product in that time, each thread, fp32 */
+#define POKE_BYTES     1.5e6   /* read and written by a narrow one in that time, each thread */
 #define MIN_BLOCK      64      /* rows of a product at least: below, it loses too much */
 
 status_t cpu_backend_open(int32_t n_threads, struct backend **out) {
@@ -106,9 +107,11 @@ status_t cpu_matmul(struct backend *be, const struct matmul *a) {
     const bool over_k = a->transpose_a && a->c_type == DTYPE_F32 && a->alpha == 1 && !a->bias &&
                         !a->residual && a->activation == MATMUL_NONE && !a->column_scale;
     const int64_t n = over_k ? a->k : a->m;
-    const double flop_a_row = 2.0 * (double)a->n * (double)(over_k ? a->m : a->k);
-    const double flop = POKE_FLOP * be->n_threads * (a->type == DTYPE_BF16 ? 2 : 1);
-    int64_t block = (int64_t)(flop / (flop_a_row > 1 ? flop_a_row : 1)) / MIN_BLOCK * MIN_BLOCK;
+    const double other = (double)(over_k ? a->m : a->k);
+    const double by_flop = 2.0 * (double)a->n * other / (POKE_FLOP * (a->type == DTYPE_BF16 ? 2 : 1));
+    const double by_bytes = ((double)a->n + other) * (double)dtype_bytes(a->type) / POKE_BYTES;
+    const double pokes_a_row = (by_flop > by_bytes ? by_flop : by_bytes) / be->n_threads;
+    int64_t block = pokes_a_row > 0 ? (int64_t)(1 / pokes_a_row) / MIN_BLOCK * MIN_BLOCK : n;
     block = block < MIN_BLOCK ? MIN_BLOCK : block;
     if (!be->poke->function || block >= n || (a->transpose_a && !over_k)) {
         TRY(onednn_matmul(be->onednn, a));
