@@ -89,11 +89,11 @@ requeued() { # name, job, how to signal
     scancel "${@:3}" "$2"
     wait_for "$2" 180
     same "requeue ($1)" "$work/one" "$work/$1"
-    grep -q 'stopped cleanly; back into the queue (start 2)' "$work/marrs_dist-$2.log" || fail "requeue ($1): was not stopped"
     scontrol show job "$2" | grep -q 'Restarts=1' || fail "requeue ($1): $(scontrol show job "$2" | grep -o 'Restarts=[0-9]*')"
 }
 job=$(submit "${two[@]}" -- slurm/requeue.sbatch configs/digits.yaml "${short[@]}" run="$work/again")
 requeued again "$job" -s USR1
+grep -q 'stopped cleanly; back into the queue (start 2)' "$work/marrs_dist-$job.log" || fail "requeue: was not stopped"
 job=$(LAUNCHER=mpirun submit "${two[@]}" --signal=B:USR1@300 -- slurm/requeue.sbatch configs/digits.yaml "${short[@]}" run="$work/mpirun-again")
 requeued mpirun-again "$job" --batch -s USR1
 
@@ -105,12 +105,15 @@ grep -qE 'convnext 4/4' "$work/marrs_dist-$job.log" || fail "uneven groups: no g
 grep -qE 'swin 2/2' "$work/marrs_dist-$job.log" || fail "uneven groups: no group of 2"
 
 # ---- an array over a sweep file: two runs, two jobs
-cat >"$work/sweep.yaml" <<SWEEP
+sweep_file() { # folder, steps, seeds
+    cat <<SWEEP
 base: $PWD/configs/digits.yaml
-runs: $work/swept/seed{seed}
-set: [$(printf '"%s", ' "${short[@]}")"seed={seed}", "cotrain.steps=6"]
-axes: {seed: [1, 2]}
+runs: $work/$1/seed{seed}
+set: [$(printf '"%s", ' "${short[@]}")"seed={seed}", "cotrain.steps=$2"]
+axes: {seed: [$3]}
 SWEEP
+}
+sweep_file swept 6 "1, 2" >"$work/sweep.yaml"
 [ "$("$PROGRAM" sweep "$work/sweep.yaml" --count)" = 2 ] || fail "sweep: not two runs"
 job=$(submit --array=0-1 --ntasks-per-node=2 --gpus-per-node=2 -- slurm/sweep.sbatch "$work/sweep.yaml")
 wait_for "$job" 240
@@ -118,12 +121,23 @@ for seed in 1 2; do
     [ -n "$(find "$work/swept" -path "*/seed$seed/*" -name student.safetensors)" ] || fail "array: no student of seed $seed"
 done
 
+# started by mpirun and stopped on the way: the element goes back into the queue
+sweep_file swept-mpirun 40 1 >"$work/sweep-mpirun.yaml"
+job=$(LAUNCHER=mpirun submit --array=0 --ntasks-per-node=2 --gpus-per-node=2 --signal=B:USR1@300 -- slurm/sweep.sbatch \
+    "$work/sweep-mpirun.yaml")
+requeued swept-mpirun/seed1 "$job" --batch -s USR1
+
 # ---- a curve over 1, 2 and 4 nodes, and its report
-job=$(submit --nodes=4 --ntasks-per-node=1 --gpus-per-node=1 -- slurm/scaling.sbatch configs/digits.yaml --steps 6 --out "$work/curve")
-wait_for "$job" 180
-[ "$(cut -d, -f1 "$work/curve/scale.csv" | paste -sd' ')" = "ranks 1 2 4" ] || fail "scaling: no table of 1, 2, 4 nodes"
-grep -qE '^ +4 .*%' "$work/marrs_scale-$job.log" 2>/dev/null || fail "scaling: no report in the log"
-[ -s "$work/curve/scale.svg" ] || fail "scaling: no picture"
+curve() { # folder
+    local job
+    job=$(submit --nodes=4 --ntasks-per-node=1 --gpus-per-node=1 -- slurm/scaling.sbatch configs/digits.yaml --steps 6 --out "$work/$1")
+    wait_for "$job" 180
+    [ "$(cut -d, -f1 "$work/$1/scale.csv" | paste -sd' ')" = "ranks 1 2 4" ] || fail "scaling ($1): no table of 1, 2, 4 nodes"
+    grep -qE '^ +4 .*%' "$work/marrs_scale-$job.log" 2>/dev/null || fail "scaling ($1): no report in the log"
+    [ -s "$work/$1/scale.svg" ] || fail "scaling ($1): no picture"
+}
+curve curve
+LAUNCHER=mpirun curve curve-mpirun
 
 # ---- srun with the wrong PMI is refused with the remedy, not run as many worlds of one
 srun --mpi=none -n2 "$PROGRAM" doctor >"$work/out" 2>&1 && fail "srun --mpi=none was accepted"
