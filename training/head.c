@@ -47,7 +47,7 @@ static int64_t most_rows(const struct head_options *o) {
 }
 
 static int64_t all_rows(const struct head_options *o) {
-    int64_t n = 1;
+    int64_t n = 2; /* at least: a row of fp32 where rows are bf16 (head_predict) */
     for (int i = 0; i < HEAD_N_INPUTS; i++) n += o->n_local[i];
     return n;
 }
@@ -266,11 +266,11 @@ status_t head_select(struct head *h, const struct head_selection *s) {
 /* ---- computing
  * ----------------------------------------------------------------------------------------------- */
 
-/* z (n,K) = x W^T */
-static status_t logits(struct head *h, const void *x, int64_t n, float *z) {
+/* z (n,K) = x W^T; x of `dtype`, with W rounded to it */
+static status_t logits(struct head *h, enum dtype dtype, const void *x, int64_t n, float *z) {
     const struct head_options *o = &h->o;
     if (n == 0) return STATUS_OK;
-    return o->ops->gemm(o->be, &(struct gemm){.dtype = o->precision,
+    return o->ops->gemm(o->be, &(struct gemm){.dtype = dtype,
                                               .transpose_b = true,
                                               .m = n,
                                               .n = o->n_classes,
@@ -280,7 +280,7 @@ static status_t logits(struct head *h, const void *x, int64_t n, float *z) {
                                               .ldc = o->n_classes,
                                               .alpha = 1,
                                               .a = x,
-                                              .b = h->w_low ? h->w_low : h->w,
+                                              .b = dtype == DTYPE_F32 ? (void *)h->w : h->w_low,
                                               .c = z});
 }
 
@@ -289,7 +289,7 @@ status_t head_label(struct head *h, double tau_source, struct pseudo_label *own)
     const int64_t n_u = o->n_local[HEAD_UNLABELLED], n_s = o->n_local[HEAD_SOURCE];
     struct confidence c = {
         .n = n_u, .k = o->n_classes, .logits = h->z, .confidence = h->confidence, .label = h->label};
-    TRY(logits(h, h->rows[HEAD_UNLABELLED], n_u, h->z));
+    TRY(logits(h, o->precision, h->rows[HEAD_UNLABELLED], n_u, h->z));
     TRY(o->ops->confidence(o->be, &c));
     float *confidence = memory_zeroed((size_t)n_u, sizeof *confidence);
     int32_t *label = memory_zeroed((size_t)n_u, sizeof *label);
@@ -300,7 +300,7 @@ status_t head_label(struct head *h, double tau_source, struct pseudo_label *own)
     for (int64_t i = 0; i < n_u; i++)
         own[i] = (struct pseudo_label){.label = label[i], .confidence = confidence[i]};
     c.n = n_s;
-    TRY_TO(done, logits(h, h->rows[HEAD_SOURCE], n_s, h->z));
+    TRY_TO(done, logits(h, o->precision, h->rows[HEAD_SOURCE], n_s, h->z));
     TRY_TO(done, o->ops->confidence(o->be, &c));
     TRY_TO(done, o->ops->copy_out(o->be, h->source_confidence, h->confidence, (size_t)n_s * sizeof(float)));
     h->kept_source = 0;
@@ -380,7 +380,7 @@ static status_t collect_losses(struct head *h, double *losses) {
 status_t head_step(struct head *h, double *losses) {
     const struct head_options *o = &h->o;
     struct comm_request *request = NULL;
-    TRY(logits(h, h->a, h->n_a, h->z));
+    TRY(logits(h, o->precision, h->a, h->n_a, h->z));
     if (losses) TRY(o->ops->fill_zero(o->be, h->sums, HEAD_N_TERMS * sizeof *h->sums));
     for (int t = 0; t < HEAD_N_TERMS; t++) TRY(piece_loss(h, t, losses != NULL));
     TRY(gradient(h));
@@ -391,14 +391,18 @@ status_t head_step(struct head *h, double *losses) {
     return update(h);
 }
 
+/* In fp32 whatever the precision of training: once, it costs nothing, and weights and features keep their
+ * bits. */
 status_t head_predict(struct head *h, const float *rows, int64_t n, float *probabilities) {
     const struct head_options *o = &h->o;
-    const int64_t most = most_rows(o);
-    for (int64_t first = 0; first < n;
-         first += most) { /* A is free between selections: use it for the rows */
+    const size_t n_bytes = (size_t)o->d * sizeof *rows;
+    /* A is free between selections: use it for the rows */
+    const int64_t fit = (int64_t)((size_t)h->capacity * row_bytes(o) / n_bytes),
+                  most = most_rows(o) < fit ? most_rows(o) : fit;
+    for (int64_t first = 0; first < n; first += most) {
         const int64_t m = n - first < most ? n - first : most;
-        TRY(copy_rows(h, h->a, rows + first * o->d, m));
-        TRY(logits(h, h->a, m, h->z));
+        TRY(o->ops->copy_in(o->be, h->a, rows + first * o->d, (size_t)m * n_bytes));
+        TRY(logits(h, DTYPE_F32, h->a, m, h->z));
         TRY(o->ops->confidence(
             o->be, &(struct confidence){
                        .n = m, .k = o->n_classes, .logits = h->z, .probabilities = h->probabilities}));

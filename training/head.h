@@ -27,7 +27,7 @@ struct head_options {
     struct comm *group; /* borrowed */
     int32_t n_classes;
     int64_t d;            /* features */
-    enum dtype precision; /* of features and weights in the matrix products */
+    enum dtype precision; /* of features and weights in the matrix products of training */
     int64_t n_local[HEAD_N_INPUTS], n_global[HEAD_N_INPUTS];
     const float *rows[HEAD_N_INPUTS]; /* (n_local,d) host memory, copied */
     const int32_t *labels[2];         /* (n_local) of source and labelled, host memory, copied */
@@ -73,8 +73,8 @@ status_t head_select(struct head *head, const struct head_selection *selection);
  * may be NULL; asking for them costs one more small reduction. Collective. */
 status_t head_step(struct head *head, double *losses);
 
-/* Softmax probabilities (n_local,K), host memory, of this rank's rows of an input; or of other rows (host, as
- * they are used in training). */
+/* Softmax probabilities (n,K), host memory, of rows (n,d), host memory; in fp32 whatever the precision of
+ * training. The A at hand is lost. */
 status_t head_predict(struct head *head, const float *rows, int64_t n, float *probabilities);
 
 /* For tests and logs: (n_local) of the last head_label(). */

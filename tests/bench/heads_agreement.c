@@ -1,12 +1,14 @@
 /* How often two classifiers trained on bf16 features predict what they predict when trained on fp32 features:
  * the frozen stage's rounds of labelling and full-batch steps on synthetic classes of Office-Home's size.
  * Peers C and S label for each other. Prints the time and the share of unlabelled rows with equal predictions
- * of their sum.
+ * of their sum. With `rounded` the second training is in fp32 too, on features rounded to bf16: what the
+ * features' rounding alone does.
  *
- *     heads_agreement [outer 30] [inner 400] [threads 2] [spread 8.5]     (12,000 steps a peer) */
+ *     heads_agreement [outer 30] [inner 400] [threads 2] [spread 8.5] [rounded]     (12,000 steps a peer) */
 #include "common/clock.h"
 #include "common/memory.h"
 #include "common/rng.h"
+#include "models/ops/bf16.h"
 #include "tests/support/test.h"
 #include "training/head.h"
 
@@ -54,6 +56,12 @@ static void make_rows(struct data *x, int64_t d, uint32_t seed, float spread) {
         }
     }
     free(centre);
+}
+
+static void round_rows(struct data *x) {
+    for (int input = 0; input < HEAD_N_INPUTS; input++)
+        for (int64_t i = 0; i < n_rows[input] * x->d; i++)
+            x->rows[input][i] = bf16_to_f32(bf16_from_f32(x->rows[input][i]));
 }
 
 static struct head *new_head(struct backend *be, struct comm *alone, const struct data *x,
@@ -134,6 +142,7 @@ int main(int argc, char **argv) {
     const int outer = argc > 1 ? atoi(argv[1]) : 30, inner = argc > 2 ? atoi(argv[2]) : 400,
               threads = argc > 3 ? atoi(argv[3]) : 2;
     const float spread = argc > 4 ? strtof(argv[4], NULL) : 8.5f;
+    const bool rounded = argc > 5;
     struct comm *alone;
     struct data x[N_PEERS];
     const int64_t n_u = n_rows[HEAD_UNLABELLED];
@@ -144,13 +153,16 @@ int main(int argc, char **argv) {
     for (int i = 0; i < 2; i++) {
         const double start_s = clock_now_s();
         sum[i] = memory_zeroed((size_t)(n_u * CLASSES), sizeof(float));
-        train(alone, x, i == 0 ? DTYPE_F32 : DTYPE_BF16, outer, inner, threads, sum[i]);
+        for (int p = 0; i && rounded && p < N_PEERS; p++) round_rows(&x[p]);
+        train(alone, x, i == 0 || rounded ? DTYPE_F32 : DTYPE_BF16, outer, inner, threads, sum[i]);
         int64_t right = 0;
         for (int64_t r = 0; r < n_u; r++)
             right += best(sum[i] + r * CLASSES) == true_class(HEAD_UNLABELLED, r);
         printf("%s: %d steps a peer after %d of initial training, %.1f s, %.2f %% right\n",
-               i ? "bf16" : "fp32", outer * inner, inner, clock_now_s() - start_s,
-               100.0 * (double)right / (double)n_u);
+               i == 0    ? "fp32"
+               : rounded ? "fp32 on rounded features"
+                         : "bf16",
+               outer * inner, inner, clock_now_s() - start_s, 100.0 * (double)right / (double)n_u);
         fflush(stdout);
     }
     int64_t same = 0;
