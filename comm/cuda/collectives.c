@@ -73,32 +73,43 @@ static bool even(const struct comm *comm, const int64_t *offsets) {
     return true;
 }
 
+static char *part_of(void *data, const int64_t *offsets, int rank, enum comm_type type) {
+    return (char *)data + (size_t)offsets[rank] * comm_type_bytes(type);
+}
+
+/* Parts of any sizes: one group, in which each is reduced to its owner, or sent by it to all. */
+static ncclResult_t part_by_part(struct comm_request *request, void *data, const int64_t *offsets,
+                                 enum comm_type type, const enum comm_op *op) {
+    const struct nccl_comm *c = device_of(request);
+    const struct comm *comm = request->comm;
+    cudaStream_t stream = c->w->queue.stream;
+    ncclResult_t result;
+    group_start(request, &result);
+    for (int r = 0; r < comm->size; r++) {
+        char *part = part_of(data, offsets, r, type);
+        const size_t n = (size_t)(offsets[r + 1] - offsets[r]);
+        if (n == 0) continue;
+        keep(&result,
+             NCCL_CALL(comm, request->what,
+                       op ? ncclReduce(part, part, n, datatype(type), operation(*op), r, c->nccl, stream)
+                          : ncclBroadcast(part, part, n, datatype(type), r, c->nccl, stream)));
+    }
+    group_end(request, &result);
+    return result;
+}
+
 status_t nccl_reduce_scatter_begin(struct comm_request *request, void *data, const int64_t *offsets,
                                    enum comm_type type, enum comm_op op) {
     const struct nccl_comm *c = device_of(request);
     const struct comm *comm = request->comm;
-    const size_t width = comm_type_bytes(type);
-    cudaStream_t stream = c->w->queue.stream;
-    ncclResult_t result;
     struct queued *queued;
     TRY(open_operation(request, &queued));
-    if (even(comm, offsets)) {
-        char *own = (char *)data + (size_t)offsets[comm->rank] * width;
-        result = NCCL_CALL(
-            comm, request->what,
-            ncclReduceScatter(data, own, (size_t)offsets[1], datatype(type), operation(op), c->nccl, stream));
-        return close_operation(request, queued, result);
-    }
-    group_start(request, &result);
-    for (int r = 0; r < comm->size; r++) {
-        char *part = (char *)data + (size_t)offsets[r] * width;
-        const size_t n = (size_t)(offsets[r + 1] - offsets[r]);
-        if (n > 0)
-            keep(&result,
-                 NCCL_CALL(comm, request->what,
-                           ncclReduce(part, part, n, datatype(type), operation(op), r, c->nccl, stream)));
-    }
-    group_end(request, &result);
+    const ncclResult_t result =
+        even(comm, offsets)
+            ? NCCL_CALL(comm, request->what,
+                        ncclReduceScatter(data, part_of(data, offsets, comm->rank, type), (size_t)offsets[1],
+                                          datatype(type), operation(op), c->nccl, c->w->queue.stream))
+            : part_by_part(request, data, offsets, type, &op);
     return close_operation(request, queued, result);
 }
 
@@ -106,26 +117,14 @@ status_t nccl_all_gather_begin(struct comm_request *request, void *data, const i
                                enum comm_type type) {
     const struct nccl_comm *c = device_of(request);
     const struct comm *comm = request->comm;
-    const size_t width = comm_type_bytes(type);
-    cudaStream_t stream = c->w->queue.stream;
-    ncclResult_t result;
     struct queued *queued;
     TRY(open_operation(request, &queued));
-    if (even(comm, offsets)) {
-        const char *own = (const char *)data + (size_t)offsets[comm->rank] * width;
-        result = NCCL_CALL(comm, request->what,
-                           ncclAllGather(own, data, (size_t)offsets[1], datatype(type), c->nccl, stream));
-        return close_operation(request, queued, result);
-    }
-    group_start(request, &result);
-    for (int r = 0; r < comm->size; r++) {
-        char *part = (char *)data + (size_t)offsets[r] * width;
-        const size_t n = (size_t)(offsets[r + 1] - offsets[r]);
-        if (n > 0)
-            keep(&result, NCCL_CALL(comm, request->what,
-                                    ncclBroadcast(part, part, n, datatype(type), r, c->nccl, stream)));
-    }
-    group_end(request, &result);
+    const ncclResult_t result =
+        even(comm, offsets)
+            ? NCCL_CALL(comm, request->what,
+                        ncclAllGather(part_of(data, offsets, comm->rank, type), data, (size_t)offsets[1],
+                                      datatype(type), c->nccl, c->w->queue.stream))
+            : part_by_part(request, data, offsets, type, NULL);
     return close_operation(request, queued, result);
 }
 

@@ -15,59 +15,41 @@ status_t layer_bias(struct backend *be, enum dtype dtype, const float *bias, int
     return cuda_cast(be, DTYPE_BF16, room, DTYPE_F32, bias, n);
 }
 
+/* A dense product d (m,n) = op(a) op(b): rows of every matrix lie one behind the other. */
+static struct gemm_call dense(enum dtype dtype, const void *a, bool transpose_a, const void *b,
+                              bool transpose_b, int64_t m, int64_t n, int64_t k) {
+    return (struct gemm_call){.dtype = dtype,
+                              .d_dtype = dtype,
+                              .transpose_a = transpose_a,
+                              .transpose_b = transpose_b,
+                              .m = m,
+                              .n = n,
+                              .k = k,
+                              .lda = transpose_a ? m : k,
+                              .ldb = transpose_b ? k : n,
+                              .ldd = n,
+                              .alpha = 1.0f,
+                              .a = a,
+                              .b = b};
+}
+
 status_t layer_forward(struct backend *be, const struct layer *a, const void *bias, const void *residual,
                        void *y) {
-    const struct gemm_call g = {.dtype = a->dtype,
-                                .d_dtype = a->dtype,
-                                .transpose_b = true,
-                                .m = a->rows,
-                                .n = a->out,
-                                .k = a->in,
-                                .lda = a->in,
-                                .ldb = a->in,
-                                .ldd = a->out,
-                                .alpha = 1.0f,
-                                .beta = residual ? 1.0f : 0.0f,
-                                .a = a->x,
-                                .b = a->w,
-                                .c = residual,
-                                .d = y,
-                                .bias = bias};
-    return gemm_planned(be, &g);
+    struct gemm_call call = dense(a->dtype, a->x, false, a->w, true, a->rows, a->out, a->in);
+    call.bias = bias, call.d = y;
+    if (residual) call.c = residual, call.beta = 1.0f;
+    return gemm_planned(be, &call);
 }
 
 status_t layer_dx(struct backend *be, const struct layer *a, const void *g, void *dx, bool accumulate) {
-    const struct gemm_call call = {.dtype = a->dtype,
-                                   .d_dtype = a->dtype,
-                                   .m = a->rows,
-                                   .n = a->in,
-                                   .k = a->out,
-                                   .lda = a->out,
-                                   .ldb = a->in,
-                                   .ldd = a->in,
-                                   .alpha = 1.0f,
-                                   .beta = accumulate ? 1.0f : 0.0f,
-                                   .a = g,
-                                   .b = a->w,
-                                   .d = dx};
+    struct gemm_call call = dense(a->dtype, g, false, a->w, false, a->rows, a->in, a->out);
+    call.d = dx, call.beta = accumulate ? 1.0f : 0.0f;
     return gemm_planned(be, &call);
 }
 
 status_t layer_dw(struct backend *be, const struct layer *a, const void *g, float *dw, bool accumulate) {
-    const struct gemm_call call = {.dtype = a->dtype,
-                                   .d_dtype = DTYPE_F32,
-                                   .transpose_a = true,
-                                   .m = a->out,
-                                   .n = a->in,
-                                   .k = a->rows,
-                                   .lda = a->out,
-                                   .ldb = a->in,
-                                   .ldd = a->in,
-                                   .alpha = 1.0f,
-                                   .beta = accumulate ? 1.0f : 0.0f,
-                                   .a = g,
-                                   .b = a->x,
-                                   .d = dw};
+    struct gemm_call call = dense(a->dtype, g, true, a->x, false, a->out, a->in, a->rows);
+    call.d = dw, call.d_dtype = DTYPE_F32, call.beta = accumulate ? 1.0f : 0.0f;
     return gemm_planned(be, &call);
 }
 
