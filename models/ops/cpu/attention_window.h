@@ -7,26 +7,54 @@
 #include "models/ops/cpu/kernels.h"
 #include "models/ops/cpu/vec.h"
 
+#include <math.h>
+
 struct window {
     const struct window_attention *a;
-    int64_t l, lp, d, dp;   /* tokens, padded; channels of a head, padded */
-    int64_t head, number;   /* number of the window over all images */
-    int32_t *offset, *zone; /* (L) token in the map, -1: padding; (L) region for the mask */
+    int64_t l, lp, d, dp, tp;     /* tokens, padded; channels of a head, padded; a row of the table, padded */
+    int64_t windows_y, windows_x; /* of an image */
+    int64_t number, head;         /* number of the window over all images */
+    int32_t *offset, *zone;       /* (L) token in the map, -1: padding; (L) region for the mask */
     bool masked;
-    float *q, *k, *v, *kt, *p;
-    float *d_o, *vt, *ds, *dp_, *dq, *dk, *dv; /* backward */
+    float *p, *dp_, *top, *inverse; /* (L keys, padded L queries); each query's maximum, 1 / sum */
 };
+
+/* Sizes, and the first pieces of the part's buffer; returns what is left of it. */
+static inline float *window_sizes(struct window *w, const struct attention_arguments *args, int32_t part) {
+    const struct window_attention *a = args->a;
+    float *buffer = args->buffer + part * args->buffer_elem;
+    *w = (struct window){.a = a,
+                         .l = (int64_t)a->wh * a->ww,
+                         .d = a->c / a->heads,
+                         .windows_y = (a->h + a->wh - 1) / a->wh,
+                         .windows_x = (a->w + a->ww - 1) / a->ww,
+                         .number = -1,
+                         .tp = attention_table_row(a, VL)};
+    w->lp = round_to(w->l, VL);
+    w->dp = round_to(w->d, VL);
+    w->offset = (int32_t *)buffer;
+    w->zone = w->offset + w->lp;
+    w->top = buffer + 2 * w->lp;
+    w->inverse = w->top + w->lp;
+    for (int64_t i = w->l; i < w->lp; i++) w->zone[i] = 0;
+    return buffer + ATTENTION_ROWS * w->lp;
+}
 
 static inline int32_t zone_of(int64_t pos, int64_t n, int64_t w, int64_t shift) {
     if (shift == 0) return 0;
     return pos < n - w ? 0 : pos < n - shift ? 1 : 2;
 }
 
-static inline void window_offsets(struct window *w, int64_t windows_y, int64_t windows_x) {
+/* Which head of which window `item` is, and where its tokens lie. */
+static inline void window_begin(struct window *w, int64_t item) {
     const struct window_attention *a = w->a;
-    int64_t per_image = windows_y * windows_x, image = w->number / per_image, inside = w->number % per_image;
-    int64_t y0 = inside / windows_x * a->wh, x0 = inside % windows_x * a->ww;
-    int64_t height = windows_y * a->wh, width = windows_x * a->ww;
+    w->head = item % a->heads;
+    if (w->number == item / a->heads) return; /* the tokens of the item before */
+    w->number = item / a->heads;
+    int64_t per_image = w->windows_y * w->windows_x, image = w->number / per_image,
+            inside = w->number % per_image;
+    int64_t y0 = inside / w->windows_x * a->wh, x0 = inside % w->windows_x * a->ww;
+    int64_t height = w->windows_y * a->wh, width = w->windows_x * a->ww;
     w->masked = false;
     for (int64_t i = 0, y = y0; y < y0 + a->wh; y++) {
         int32_t zone_y = 3 * zone_of(y, height, a->wh, a->shift_h);
@@ -41,33 +69,15 @@ static inline void window_offsets(struct window *w, int64_t windows_y, int64_t w
     }
 }
 
-/* Ask for the rows of x, channels [column, column + d), that window `number` will gather: no hardware
- * prefetcher guesses them. Meant to be called between the products of the window in front. */
-static inline void window_prefetch(const struct window *w, int64_t number, int64_t windows_y,
-                                   int64_t windows_x, const void *x, int64_t stride, int64_t column) {
-    const struct window_attention *a = w->a;
-    int64_t image = number / (windows_y * windows_x), inside = number % (windows_y * windows_x);
-    if (image >= a->n) return;
-    int64_t y0 = inside / windows_x * a->wh, x0 = inside % windows_x * a->ww;
-    int64_t row_bytes = w->d * (int64_t)dtype_bytes(a->dtype);
-    for (int64_t y = y0; y < y0 + a->wh && y < a->h; y++) {
-        int64_t sy = y + a->shift_h >= a->h ? y + a->shift_h - a->h : y + a->shift_h;
-        for (int64_t at_x = x0; at_x < x0 + a->ww && at_x < a->w; at_x++) {
-            int64_t sx = at_x + a->shift_w >= a->w ? at_x + a->shift_w - a->w : at_x + a->shift_w;
-            const char *row = at(x, ((image * a->h + sy) * a->w + sx) * stride + column, a->dtype);
-            for (int64_t i = 0; i < row_bytes; i += 64) __builtin_prefetch(row + i, 0, 3);
-        }
-    }
-}
-
-/* Rows back to their tokens: x[token][column ...] = factor * in; those of padded tokens are added to
- * `padding`. */
+/* Rows back to their tokens: x[token][column ...] = factor * each[row] * in (NULL: 1); those of padded tokens
+ * are added to `padding`. */
 static inline void scatter(const struct window *w, void *x, int64_t stride, int64_t column, float *padding,
-                           float factor, const float *in) {
+                           float factor, const float *each, const float *in) {
     for (int64_t i = 0; i < w->l; i++) {
+        float f = each ? factor * each[i] : factor;
         for (int64_t c = 0; c < w->dp; c += VL) {
             int64_t n = w->d - c;
-            vf v = v_load(in + i * w->dp + c) * factor;
+            vf v = v_load(in + i * w->dp + c) * f;
             if (w->offset[i] >= 0)
                 store_part(x, (int64_t)w->offset[i] * stride + column + c, v, n, w->a->dtype);
             else if (padding)
@@ -77,29 +87,174 @@ static inline void scatter(const struct window *w, void *x, int64_t stride, int6
     }
 }
 
-/* row (padded L) = scale * row + position bias + mask of query i, -1e30 behind L; returns the highest. */
-INLINE vf finish_logits(const struct window *w, int64_t i, const float *bias, float scale, float *row) {
-    vf highest = v_set(-1e30f);
-    for (int64_t j = 0; j < w->lp; j += VL) {
-        vf v = v_load(row + j) * scale + v_load(bias + i * w->lp + j);
-        if (w->masked) {
-            vi zone;
-            memcpy(&zone, w->zone + j, sizeof zone);
-            v -= (vf)((vi)v_set(100.0f) & (zone != w->zone[i]));
+/* ---- small products: C (m, n vectors) = A B over k words; A by strides, B and C rows of whole vectors ----
+ */
+
+INLINE void product_tile(const int rows, const int vectors, int64_t k, const uint32_t *a, int64_t a_row,
+                         int64_t a_col, const uint32_t *b, int64_t ldb, float *c, int64_t ldc,
+                         const enum dtype type) {
+    vf sum[8][2];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++) sum[r][v] = v_zero();
+    for (int64_t kk = 0; kk < k; kk++) {
+        vu b0 = w_load(b + kk * ldb), b1 = vectors > 1 ? w_load(b + kk * ldb + VL) : b0;
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) {
+            uint32_t x = a[r * a_row + kk * a_col];
+            sum[r][0] = v_multiply_add(sum[r][0], x, b0, type);
+            if (vectors > 1) sum[r][1] = v_multiply_add(sum[r][1], x, b1, type);
         }
-        v_store(row + j, v);
-        highest = v_max(highest, v);
     }
-    return highest;
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vectors; v++) v_store(c + r * ldc + v * VL, sum[r][v]);
 }
 
-/* dtable (rows, heads) += ds of this head: query i and key j meet in row (yi-yj+wh-1)(2ww-1) + xi-xj+ww-1. */
-static inline void table_grad(const struct window *w, const float *ds_sum, float *dtable) {
-    int64_t wh = w->a->wh, ww = w->a->ww;
-    for (int64_t i = 0; i < w->l; i++) {
-        for (int64_t j = 0; j < w->l; j++) {
-            int64_t row = (i / ww - j / ww + wh - 1) * (2 * ww - 1) + i % ww - j % ww + ww - 1;
-            dtable[row * w->a->heads + w->head] += ds_sum[i * w->lp + j];
+INLINE void product_as(int64_t m, int64_t n, int64_t k, const uint32_t *a, int64_t a_row, int64_t a_col,
+                       const uint32_t *b, int64_t ldb, float *c, int64_t ldc, const enum dtype type) {
+    for (int64_t j = 0; j < n; j += 2 * VL) {
+        bool two = j + VL < n;
+        int64_t i = 0;
+#define TILE(R)                                                                                              \
+    for (; i + (R) <= m; i += (R)) {                                                                         \
+        if (two)                                                                                             \
+            product_tile(R, 2, k, a + i * a_row, a_row, a_col, b + j, ldb, c + i * ldc + j, ldc, type);      \
+        else                                                                                                 \
+            product_tile(R, 1, k, a + i * a_row, a_row, a_col, b + j, ldb, c + i * ldc + j, ldc, type);      \
+    }
+        if (m % 8 != 0 && m % 7 == 0) TILE(7) /* 49 tokens */
+        TILE(8)
+        TILE(4)
+        TILE(1)
+#undef TILE
+    }
+}
+
+/* ---- softmax over the keys, which lie in rows: every lane is a query of its own ---- */
+
+/* Logits of key i and queries [j, j + VL): scale * p + position bias + mask. */
+INLINE vf logits_of(const struct window *w, const float *bias, float scale, const bool masked, int64_t i,
+                    int64_t j) {
+    vf v = v_load(w->p + i * w->lp + j) * scale + v_load(bias + i * w->lp + j);
+    if (masked) {
+        vi zone;
+        memcpy(&zone, w->zone + j, sizeof zone);
+        v -= (vf)((vi)v_set(100.0f) & (zone != w->zone[i]));
+    }
+    return v;
+}
+
+/* The words (low, high) of two vectors rounded to bf16. */
+INLINE vu v_pair(vf low, vf high) {
+    return __builtin_convertvector(v_to_bf16(low), vu) | __builtin_convertvector(v_to_bf16(high), vu) << 16;
+}
+
+/* p = exp(logits - top), in place or in bf16 as the words `pairs` of two keys; top and inverse of queries
+ * [j, j + VL). */
+INLINE void softmax_lanes(const struct window *w, const float *bias, float scale, uint32_t *pairs,
+                          const bool masked, int64_t j, const enum dtype type) {
+    vf top = v_set(-1e30f), total = v_zero();
+    for (int64_t i = 0; i < w->l; i++) top = v_max(top, logits_of(w, bias, scale, masked, i, j));
+    for (int64_t i = 0; i < w->l; i += 2) {
+        bool two = i + 1 < w->l;
+        vf e0 = v_exp(logits_of(w, bias, scale, masked, i, j) - top);
+        vf e1 = two ? v_exp(logits_of(w, bias, scale, masked, i + 1, j) - top) : v_zero();
+        total += e0 + e1;
+        if (type == DTYPE_BF16) {
+            w_store(pairs + i / 2 * w->lp + j, v_pair(e0, e1));
+            continue;
+        }
+        v_store(w->p + i * w->lp + j, e0);
+        if (two) v_store(w->p + (i + 1) * w->lp + j, e1);
+    }
+    v_store(w->top + j, top);
+    v_store(w->inverse + j, v_set(1) / total);
+}
+
+/* All queries; log-sum-exps to lse (L) where it is not NULL. */
+INLINE void softmax_as(const struct window *w, const float *bias, float scale, uint32_t *pairs, float *lse,
+                       const enum dtype type) {
+    for (int64_t j = 0; j < w->lp; j += VL) {
+        if (w->masked)
+            softmax_lanes(w, bias, scale, pairs, true, j, type);
+        else
+            softmax_lanes(w, bias, scale, pairs, false, j, type);
+    }
+    for (int64_t i = 0; lse && i < w->l; i++) lse[i] = w->top[i] - logf(w->inverse[i]);
+}
+
+/* p = exp(logits - lse) in place; returns <dO, O> = sum p dp of each query. */
+INLINE vf probabilities_lanes(const struct window *w, const float *bias, float scale, const float *lse,
+                              const bool masked, int64_t j) {
+    const vf shift = load_part(lse, j, w->l - j, DTYPE_F32);
+    vf dot0 = v_zero(), dot1 = v_zero();
+    int64_t i = 0;
+    for (; i + 2 <= w->l; i += 2) {
+        int64_t at0 = i * w->lp + j, at1 = at0 + w->lp;
+        vf p0 = v_exp(logits_of(w, bias, scale, masked, i, j) - shift),
+           p1 = v_exp(logits_of(w, bias, scale, masked, i + 1, j) - shift);
+        v_store(w->p + at0, p0);
+        v_store(w->p + at1, p1);
+        dot0 += p0 * v_load(w->dp_ + at0);
+        dot1 += p1 * v_load(w->dp_ + at1);
+    }
+    if (i < w->l) {
+        vf p = v_exp(logits_of(w, bias, scale, masked, i, j) - shift);
+        v_store(w->p + i * w->lp + j, p);
+        dot0 += p * v_load(w->dp_ + i * w->lp + j);
+    }
+    return dot0 + dot1;
+}
+
+INLINE vf probabilities_as(const struct window *w, const float *bias, float scale, const float *lse,
+                           int64_t j) {
+    return w->masked ? probabilities_lanes(w, bias, scale, lse, true, j)
+                     : probabilities_lanes(w, bias, scale, lse, false, j);
+}
+
+/* Where a part adds up what belongs to no token; zeroed in its first call. */
+struct attention_sums {
+    float *tables;  /* (heads, 2wh-1, padded 2ww-1) */
+    float *padding; /* (3C), NULL: none */
+};
+
+static inline struct attention_sums attention_sums(const struct attention_arguments *args, int32_t *part) {
+    const struct window_attention *a = args->a;
+    const int64_t table_elem = a->heads * (2 * (int64_t)a->wh - 1) * attention_table_row(a, VL);
+    const bool goes_on = part_goes_on(part);
+    const struct attention_sums s = {args->dtable + *part * table_elem,
+                                     args->dqkv_bias ? args->dqkv_bias + *part * 3 * a->c : NULL};
+    if (!goes_on) memset(s.tables, 0, (size_t)table_elem * sizeof *s.tables);
+    if (s.padding && !goes_on) memset(s.padding, 0, (size_t)(3 * a->c) * sizeof *s.padding);
+    return s;
+}
+
+/* The head's table of `tables` (heads, 2wh-1, padded 2ww-1) += ds (L keys, padded L queries): query and key
+ * meet in row yi-yj+wh-1, column xi-xj+ww-1. */
+static inline void table_grad(const struct window *w, const float *ds, float *tables) {
+    const int64_t wh = w->a->wh, ww = w->a->ww;
+    float *table = tables + w->head * (2 * wh - 1) * w->tp;
+    for (int64_t yj = 0; yj < wh; yj++) {
+        for (int64_t yi = 0; yi < wh; yi++) {
+            float *row = table + (yi - yj + wh - 1) * w->tp;
+            const float *in = ds + yj * ww * w->lp + yi * ww;
+#if defined(__AVX512F__)
+            for (int64_t c = 0; c < w->tp; c += VL) {
+                vf sum = v_load(row + c);
+                for (int64_t xj = 0; xj < ww; xj++) { /* its queries belong into lanes from ww-1-xj on */
+                    const int64_t first = ww - 1 - xj - c;
+                    if (first >= VL || first + ww <= 0) continue;
+                    const uint32_t below = first > 0 ? (1u << first) - 1 : 0,
+                                   up_to = first + ww < VL ? (1u << (first + ww)) - 1 : 0xffff;
+                    sum += (vf)_mm512_maskz_loadu_ps((__mmask16)(up_to & ~below), in + xj * w->lp - first);
+                }
+                v_store(row + c, sum);
+            }
+#else
+            for (int64_t xj = 0; xj < ww; xj++)
+                for (int64_t xi = 0; xi < ww; xi++) row[xi - xj + ww - 1] += in[xj * w->lp + xi];
+#endif
         }
     }
 }

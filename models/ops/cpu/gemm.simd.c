@@ -32,10 +32,6 @@ INLINE vu words_load(const void *p, int64_t i, int64_t n, const enum dtype type)
     return (vu)_mm512_maskz_loadu_epi16((__mmask32)((UINT64_C(1) << (n - i)) - 1), (const uint16_t *)p + i);
 }
 
-INLINE void words_store(uint32_t *p, vu w) {
-    memcpy(p, &w, sizeof w);
-}
-
 /* Rows become columns. */
 INLINE void turn16(vu *r) {
     __m512i a[16], b[16];
@@ -79,7 +75,7 @@ INLINE void pack_turned(const void *x, int64_t ld, int64_t rows, int64_t k, uint
         for (int j = 0; j < 16; j++) r[j] = j < rows ? words_load(at(x, j * ld, type), i, k, type) : (vu){0};
         turn16(r);
         const int64_t words = least(16, (k - i + each - 1) / each);
-        for (int j = 0; j < words; j++) words_store(out + j * stride, r[j]);
+        for (int j = 0; j < words; j++) w_store(out + j * stride, r[j]);
     }
 }
 
@@ -117,32 +113,23 @@ INLINE void pack_columns(const void *x, int64_t ld, int64_t k, const struct stri
             __builtin_prefetch(at(p, 8 * ld, type));
             if (type == DTYPE_F32) {
                 __builtin_prefetch(at(p, 8 * ld + 16, type));
-                words_store(s->out[0] + w * s->stride[0], (vu)_mm512_maskz_loadu_ps((__mmask16)mask, p));
-                words_store(s->out[1] + w * s->stride[1],
-                            (vu)_mm512_maskz_loadu_ps((__mmask16)first_of(s->n - s->second),
-                                                      (const float *)p + s->second));
+                w_store(s->out[0] + w * s->stride[0], (vu)_mm512_maskz_loadu_ps((__mmask16)mask, p));
+                w_store(s->out[1] + w * s->stride[1],
+                        (vu)_mm512_maskz_loadu_ps((__mmask16)first_of(s->n - s->second),
+                                                  (const float *)p + s->second));
             } else {
                 __builtin_prefetch(at(p, 9 * ld, type));
                 const __m512i low = _mm512_maskz_loadu_epi16(mask, p);
                 const __m512i high =
                     i + 1 < k ? _mm512_maskz_loadu_epi16(mask, at(p, ld, type)) : _mm512_setzero_si512();
-                words_store(s->out[0] + w * s->stride[0], pairs_of(low, high, 0));
-                words_store(s->out[1] + w * s->stride[1], pairs_of(low, high, s->second));
+                w_store(s->out[0] + w * s->stride[0], pairs_of(low, high, 0));
+                w_store(s->out[1] + w * s->stride[1], pairs_of(low, high, s->second));
             }
         }
     }
 }
 
 /* ---- tiles ---- */
-
-INLINE vf multiply_add(vf sum, uint32_t a, vu b, const enum dtype type) {
-#if defined(__AVX512BF16__)
-    if (type == DTYPE_BF16)
-        return (vf)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32((int)a), (__m512bh)b);
-#endif
-    (void)type;
-    return sum + (vf)(a - (vu){0}) * (vf)b;
-}
 
 /* Where the sums of a tile go. */
 struct tile_out {
@@ -199,8 +186,8 @@ INLINE void tile(const int rows, const enum tile_kind kind, int64_t words, const
             __builtin_prefetch(columns + FAR_AHEAD * o->columns_ld, 0, 2);
             __builtin_prefetch(columns + FAR_AHEAD * o->columns_ld + 64, 0, 2);
             columns += o->columns_ld;
-            words_store(b + i * GEMM_COLUMNS, b0);
-            words_store(b + i * GEMM_COLUMNS + 16, b1);
+            w_store(b + i * GEMM_COLUMNS, b0);
+            w_store(b + i * GEMM_COLUMNS + 16, b1);
         } else {
             memcpy(&b0, b + i * GEMM_COLUMNS, sizeof b0);
             memcpy(&b1, b + i * GEMM_COLUMNS + 16, sizeof b1);
@@ -214,8 +201,8 @@ INLINE void tile(const int rows, const enum tile_kind kind, int64_t words, const
                 memcpy(&x, rows_at[r / 4] + r % 4 * ld, sizeof x);
             else
                 x = a[r];
-            s[r][0] = multiply_add(s[r][0], x, b0, type);
-            s[r][1] = multiply_add(s[r][1], x, b1, type);
+            s[r][0] = v_multiply_add(s[r][0], x, b0, type);
+            s[r][1] = v_multiply_add(s[r][1], x, b1, type);
         }
 #pragma GCC unroll 4
         for (int r = 0; apart && r < 4; r++) rows_at[r] += sizeof(uint32_t);

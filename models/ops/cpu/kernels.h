@@ -157,16 +157,16 @@ KERNEL(kernel_depthwise_grad);
  */
 SIMD_DECLARE(int64_t, kernel_vector, (void));
 
-/* ---- attention.simd.c: items are (head, image, window) ---- */
+/* ---- attention.simd.c: items are (image, window, head) ---- */
 
 struct attention_arguments {
     const struct window_attention *a;
-    void *y;                               /* forward: output. backward: the forward output, read */
+    void *y;                               /* forward */
     const struct window_attention_grad *g; /* NULL: forward */
-    const float *bias;                     /* (heads, L, padded L): table expanded */
+    const float *bias;                     /* (heads, L keys, padded L queries): table expanded */
     float *buffer;                         /* one a part, attention_buffer_elem() floats */
     int64_t buffer_elem;
-    float *dtable;    /* one table a part */
+    float *dtable;    /* (heads, 2wh-1, padded 2ww-1) a part */
     float *dqkv_bias; /* (3C) a part, NULL: no padding */
 };
 KERNEL(kernel_attention);

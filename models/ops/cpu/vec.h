@@ -206,6 +206,28 @@ INLINE void store_part(void *p, int64_t i, vf v, int64_t n, const enum dtype typ
 #endif
 }
 
+/* ---- 32-bit words: numbers in fp32, pairs of neighbours in bf16 ---- */
+
+INLINE vu w_load(const uint32_t *p) {
+    vu v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+INLINE void w_store(uint32_t *p, vu v) {
+    memcpy(p, &v, sizeof v);
+}
+
+/* sum + a b of numbers or, where the processor multiplies bf16, of both numbers of the pairs. */
+INLINE vf v_multiply_add(vf sum, uint32_t a, vu b, const enum dtype type) {
+#if defined(__AVX512BF16__)
+    if (type == DTYPE_BF16)
+        return (vf)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32((int)a), (__m512bh)b);
+#endif
+    (void)type;
+    return sum + (vf)(a - (vu){0}) * (vf)b;
+}
+
 /* ---- functions ---- */
 
 /* e^x, relative error 1e-7; x is limited to -87 .. 88. */
