@@ -203,7 +203,7 @@ __global__ void __launch_bounds__(PLAIN_THREADS)
 }
 
 template <class T>
-__global__ void __launch_bounds__(PLAIN_THREADS)
+__global__ void __launch_bounds__(PLAIN_THREADS, 5) // else it spills on sm_120
     depthwise_plain_grad(T *dx, bool accumulate, const T *__restrict__ dy, struct depthwise a, int64_t ho,
                          int64_t wo) {
     for (int64_t i = blockIdx.x * (int64_t)PLAIN_THREADS + threadIdx.x; i < a.n * a.h * a.w * a.c;

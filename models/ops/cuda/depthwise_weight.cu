@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(WALK_THREADS, K > 3 ? 2 : 4)
 
 /* Any stride: row by row of dy. */
 template <class T, int K, int STRIDE>
-__global__ void __launch_bounds__(WALK_THREADS, 4)
+__global__ void __launch_bounds__(WALK_THREADS, sizeof(T) == 2 ? 4 : 3) // fp32 with 4 spills on sm_100
     depthwise_weight_strided(float *__restrict__ slices, const T *__restrict__ x, const T *__restrict__ dy,
                              struct walk g) {
     constexpr int COLUMNS = (STRIP - 1) * STRIDE + K;
