@@ -30,7 +30,7 @@ rm -f "$target"/*{ucx,ofi,openib,usnic,portals,psm,cma,knem,fs_,fcoll,fbtl,share
 cp -R /usr/share/openmpi/. "$folder/share/openmpi/"
 
 # The closure of shared libraries.
-system='^(linux-vdso|ld-linux|libc|libm|libdl|librt|libpthread|libresolv|libcuda|libcudart|libcublas.*|libnccl|libcudnn.*|libnvrtc.*|libOpenCL)\.so'
+system='^(linux-vdso|ld-linux|libc|libm|libdl|librt|libpthread|libresolv|libcuda|libcudart|libcublas.*|libnccl|libcudnn.*|libnvrtc.*)\.so'
 find "$folder/bin" "$folder/lib" "$folder/tests" -type f \( -name '*.so' -o -perm -u+x \) -print0 | xargs -0 ldd 2>/dev/null |
     awk '$3 ~ /^\// { print $1, $3 }' | sort -u | while read -r name file; do
     [[ $name =~ $system ]] || [ -e "$folder/lib/$name" ] || put "$(readlink -f "$file")" "$folder/lib/$name"
