@@ -1,11 +1,10 @@
 /* Stage `cotrain`: supervised warm-up, then co-training with the exchange at every step (METHOD.md 4). */
 #include "comm/exchange.h"
 #include "common/clock.h"
-#include "common/file.h"
 #include "common/log.h"
 #include "common/memory.h"
-#include "models/weights.h"
 #include "training/checkpoint.h"
+#include "training/cotrain_keeper.h"
 #include "training/cotrain_log.h"
 #include "training/pixels.h"
 #include "training/predict.h"
@@ -13,20 +12,15 @@
 #include "training/schedule.h"
 #include "training/teachers.h"
 
-#include <math.h>
-#include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 
 /* One peer of this rank. */
 struct member {
     int32_t index; /* of the peer */
     struct run_peer *peer;
     struct net *net;
-    struct predictor *predictor;
     struct cotrain_peer step;
-    struct weights_copy best, spare; /* spare: only with an average of the weights */
-    int64_t best_step;
-    double best_accuracy;
+    struct cotrain_keeper keeper;
     int64_t first_part; /* of its parts in a loader batch */
 };
 
@@ -302,47 +296,15 @@ static status_t one_step(struct cotrain *c, int64_t step) {
 
 /* ---- evaluation and selection ---- */
 
-/* Put the averaged weights in place of the net's, keeping those in member->spare. */
-static status_t use_average(struct member *member) {
-    struct optimiser *optimiser = member->step.learner.optimiser;
-    if (!optimiser_ema(optimiser)) return STATUS_OK;
-    TRY(weights_copy_take(member->net, &member->spare));
-    TRY(learner_gather_state(&member->step.learner, optimiser_n_states(optimiser) - 1,
-                             net_params(member->net)));
-    return net_refresh_shadow(member->net);
-}
-
-static status_t use_own(struct member *member) {
-    return optimiser_ema(member->step.learner.optimiser) ? weights_copy_put(member->net, &member->spare)
-                                                         : STATUS_OK;
-}
-
-static status_t select_weights(struct cotrain *c, struct member *member, int64_t step, double *accuracies) {
-    const struct split *validation = &c->run->data.validation;
-    float *probabilities =
-        memory_zeroed(validation->n * (size_t)c->run->data.n_classes, sizeof *probabilities);
-    CHECK(probabilities, STATUS_NO_MEMORY, "out of memory for the validation predictions");
-    status_t status = use_average(member);
-    if (status == STATUS_OK)
-        status = predictor_run(member->predictor, member->peer->group, validation, &member->peer->view,
-                               probabilities);
-    const double per_cent = accuracy(probabilities, validation, c->run->data.n_classes);
-    free(probabilities);
-    if (status != STATUS_OK) return status;
-    const bool better =
-        c->settings->select == SELECT_LAST || member->best_step < 0 || !(per_cent < member->best_accuracy);
-    if (better) { /* ties: the later */
-        member->best_step = step;
-        member->best_accuracy = per_cent;
-        TRY(weights_copy_take(member->net, &member->best));
-    }
-    if (comm_rank(member->peer->group) == 0) accuracies[member->index] = per_cent;
-    return use_own(member);
-}
-
 static status_t validate(struct cotrain *c, int64_t step) {
     double accuracies[SETTINGS_MAX_PEERS] = {0};
-    for (int32_t m = 0; m < c->n_members; m++) TRY(select_weights(c, &c->members[m], step, accuracies));
+    for (int32_t m = 0; m < c->n_members; m++) {
+        struct member *member = &c->members[m];
+        double per_cent;
+        TRY(cotrain_keeper_judge(&member->keeper, &member->step.learner, c->settings->select == SELECT_LAST,
+                                 step, &per_cent));
+        if (comm_rank(member->peer->group) == 0) accuracies[member->index] = per_cent;
+    }
     TRY(comm_all_reduce(comm_host_side(c->run->world), accuracies, c->run->n_peers, COMM_F64, COMM_SUM));
     metrics_begin(c->run->metrics, "cotrain", step);
     metrics_text(c->run->metrics, "phase", "validation");
@@ -351,38 +313,14 @@ static status_t validate(struct cotrain *c, int64_t step) {
     return metrics_end(c->run->metrics);
 }
 
-/* A hopeless peer poisons a sound one: say so while it can still be mended. */
-static void warn_hopeless(const struct cotrain *c) {
-    const double chance = 100.0 / c->run->data.n_classes;
-    double best = 0;
-    for (int32_t p = 0; p < c->run->n_peers; p++)
-        best = fmax(best, results_get_accuracy(c->run->results, "supervised", c->run->peers[p].settings->name,
-                                               "validation"));
-    for (int32_t p = 0; p < c->run->n_peers; p++) {
-        const char *name = c->run->peers[p].settings->name;
-        const double mine = results_get_accuracy(c->run->results, "supervised", name, "validation");
-        if (mine < 2 * chance || mine < best - 30)
-            log_global(LOG_WARNING,
-                       "peer %s has %.1f %% validation accuracy after the warm-up (best peer %.1f %%, chance "
-                       "%.1f %%): its "
-                       "pseudo-labels may harm the others; a longer warm-up, other initial weights or "
-                       "cotrain.exchange.labels=own can help",
-                       name, mine, best, chance);
-    }
-}
-
 static status_t evaluate(struct cotrain *c, const char *phase) {
     struct predictor *predictors[SETTINGS_MAX_PEERS] = {NULL};
-    for (int32_t m = 0; m < c->n_members; m++) predictors[c->members[m].index] = c->members[m].predictor;
+    for (int32_t m = 0; m < c->n_members; m++)
+        predictors[c->members[m].index] = c->members[m].keeper.predictor;
     progress_clear(&c->progress);
     TRY(evaluate_peers(c->run, predictors, phase));
     TRY(results_save(c->run->results));
-    for (int32_t p = 0; c->run->writes && p < c->run->n_peers; p++) {
-        const char *name = c->run->peers[p].settings->name;
-        log_global(LOG_INFO, "%s: %s has %.2f %% on validation, %.2f %% on unlabelled target images", phase,
-                   name, results_get_accuracy(c->run->results, phase, name, "validation"),
-                   results_get_accuracy(c->run->results, phase, name, "unlabelled"));
-    }
+    if (c->run->writes) log_peer_accuracies(c->run, phase);
     return STATUS_OK;
 }
 
@@ -397,9 +335,9 @@ static void describe_checkpoints(struct cotrain *c, struct checkpoint *out) {
         o->group = member->peer->group;
         o->net = member->net;
         o->learner = &member->step.learner;
-        o->best = &member->best;
-        o->best_step = member->best_step;
-        o->best_accuracy = member->best_accuracy;
+        o->best = &member->keeper.best;
+        o->best_step = member->keeper.best_step;
+        o->best_accuracy = member->keeper.best_accuracy;
     }
 }
 
@@ -416,8 +354,8 @@ static status_t load(struct cotrain *c, int64_t n_done) {
     TRY(checkpoint_load(c->run, STAGE_COTRAIN, n_done, checkpoints, c->run->n_peers));
     for (int32_t m = 0; m < c->n_members; m++) {
         struct member *member = &c->members[m];
-        member->best_step = checkpoints[member->index].best_step;
-        member->best_accuracy = checkpoints[member->index].best_accuracy;
+        member->keeper.best_step = checkpoints[member->index].best_step;
+        member->keeper.best_accuracy = checkpoints[member->index].best_accuracy;
         if (n_done == c->settings->warmup.steps) TRY(optimiser_reset(member->step.learner.optimiser));
     }
     log_global(LOG_INFO, "going on from the checkpoint of step %lld", (long long)n_done);
@@ -510,43 +448,21 @@ static status_t run_steps(struct cotrain *c, int64_t first_step, int64_t end_ste
     return finish_report(c);
 }
 
-/* The weights kept become the peers' models. */
-static status_t keep_models(struct cotrain *c) {
-    for (int32_t m = 0; m < c->n_members; m++) {
-        struct member *member = &c->members[m];
-        if (member->best_step >= 0)
-            TRY(weights_copy_put(member->net, &member->best)); /* else: no step was made */
-        if (comm_rank(member->peer->group) != 0) continue;
-        char *path = run_path(c->run, "models", "%s.safetensors", member->peer->settings->name);
-        CHECK(path, STATUS_NO_MEMORY, "out of memory for a path");
-        const status_t status = weights_save(member->net, NULL, NULL, 0, path);
-        free(path);
-        if (status != STATUS_OK) return status;
-    }
-    return STATUS_OK;
-}
-
 static status_t open_members(struct cotrain *c) {
     for (int32_t p = 0; p < c->run->n_peers; p++) {
         if (!c->run->peers[p].group) continue;
         struct member *member = &c->members[c->n_members++];
-        *member = (struct member){.index = p, .peer = &c->run->peers[p], .best_step = -1};
+        *member = (struct member){.index = p, .peer = &c->run->peers[p]};
         TRY(run_new_peer_net(c->run, member->peer, &member->net));
-        TRY(predictor_new(c->run, member->net, member->peer->image, &member->predictor));
-        TRY(weights_copy_new(member->net, &member->best));
-        if (c->settings->ema > 0) TRY(weights_copy_new(member->net, &member->spare));
+        TRY(cotrain_keeper_new(c->run, member->peer, member->net, c->settings->ema > 0, &member->keeper));
     }
     return STATUS_OK;
 }
 
 static void close_members(struct cotrain *c) {
     for (int32_t m = 0; m < c->n_members; m++) {
-        struct member *member = &c->members[m];
-        if (!member->net) continue;
-        weights_copy_free(member->net, &member->best);
-        weights_copy_free(member->net, &member->spare);
-        predictor_free(member->predictor);
-        net_free(member->net);
+        cotrain_keeper_free(&c->members[m].keeper);
+        net_free(c->members[m].net);
     }
 }
 
@@ -571,10 +487,10 @@ static status_t run_phases(struct cotrain *c) {
     if (!loaded) TRY(load(c, n_done));
     if (n_done == warm) {
         TRY(evaluate(c, "supervised"));
-        if (c->run->writes) warn_hopeless(c);
+        if (c->run->writes) warn_of_hopeless_peers(c->run);
     }
     TRY(run_steps(c, n_done, c->n_steps));
-    TRY(keep_models(c));
+    for (int32_t m = 0; m < c->n_members; m++) TRY(cotrain_keeper_save(&c->members[m].keeper));
     if (c->run->writes) teachers_forget(c->run);
     return evaluate(c, "cotrained");
 }

@@ -1,8 +1,10 @@
 /* The peers and their ensemble on the target's lists. */
 #include "training/predict.h"
 
+#include "common/log.h"
 #include "common/memory.h"
 
+#include <math.h>
 #include <string.h>
 
 /* The probabilities of peer p to rank 0 of the world, from the group's first rank. */
@@ -89,4 +91,32 @@ done:
 status_t evaluate_peers(struct run *run, struct predictor *const *predictors, const char *phase) {
     TRY(evaluate_split(run, predictors, phase, &run->data.validation));
     return evaluate_split(run, predictors, phase, &run->data.unlabelled);
+}
+
+void log_peer_accuracies(const struct run *run, const char *phase) {
+    for (int32_t p = 0; p < run->n_peers; p++) {
+        const char *name = run->peers[p].settings->name;
+        log_global(LOG_INFO, "%s: %s has %.2f %% on validation, %.2f %% on unlabelled target images", phase,
+                   name, results_get_accuracy(run->results, phase, name, "validation"),
+                   results_get_accuracy(run->results, phase, name, "unlabelled"));
+    }
+}
+
+void warn_of_hopeless_peers(const struct run *run) {
+    const double chance = 100.0 / run->data.n_classes;
+    double best = 0;
+    for (int32_t p = 0; p < run->n_peers; p++)
+        best = fmax(best, results_get_accuracy(run->results, "supervised", run->peers[p].settings->name,
+                                               "validation"));
+    for (int32_t p = 0; p < run->n_peers; p++) {
+        const char *name = run->peers[p].settings->name;
+        const double mine = results_get_accuracy(run->results, "supervised", name, "validation");
+        if (mine < 2 * chance || mine < best - 30)
+            log_global(LOG_WARNING,
+                       "peer %s has %.1f %% validation accuracy after the warm-up (best peer %.1f %%, chance "
+                       "%.1f %%): its "
+                       "pseudo-labels may harm the others; a longer warm-up, other initial weights or "
+                       "cotrain.exchange.labels=own can help",
+                       name, mine, best, chance);
+    }
 }

@@ -37,6 +37,13 @@ void count_confusion(const float *probabilities, const struct split *split, int3
  * matrix. Writes nothing to disk. Collective over the world. */
 status_t evaluate_peers(struct run *run, struct predictor *const *predictors, const char *phase);
 
+/* What evaluate_peers() found, a line a peer; rank 0 only. */
+void log_peer_accuracies(const struct run *run, const char *phase);
+
+/* A hopeless peer poisons a sound one: say so after phase "supervised", while it can be mended; rank 0 only.
+ */
+void warn_of_hopeless_peers(const struct run *run);
+
 /* One model's probabilities (n,K) on validation or unlabelled; rank 0 only. */
 status_t note_model_probabilities(struct run *run, const struct split *split, const char *phase,
                                   const char *model, const float *probabilities);
