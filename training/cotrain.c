@@ -220,8 +220,7 @@ static status_t update(struct cotrain *c, struct member *member, int64_t step,
                   (long long)step, member->peer->settings->name);
     CHECK(outcome.n_skipped_in_a_row <= c->settings->max_skipped, STATUS_DIVERGED,
           "peer %s: %lld steps in a row had gradients with NaN or Inf (up to step %lld); a lower learning "
-          "rate or a "
-          "longer ramp may help, fp32 tells whether bf16 is the cause",
+          "rate or a longer ramp may help, fp32 tells whether bf16 is the cause",
           member->peer->settings->name, (long long)outcome.n_skipped_in_a_row, (long long)step);
     return STATUS_OK;
 }
@@ -247,8 +246,7 @@ static status_t finish_report(struct cotrain *c) {
     return STATUS_OK;
 }
 
-/* What is added to these until the step's end was waited in it; a device's waits are over by then, because
- * its figures of the step have been copied. */
+/* At the end of a step its waits are over on a device, too: its figures have been copied. */
 static void mark_waits(struct cotrain *c, struct step_times *times) {
     times->waited_s = comm_waited_s(c->run->world, COMM_FOR_ANYTHING);
     times->exchange_waited_s = comm_waited_s(c->run->world, COMM_FOR_EXCHANGE);
