@@ -12,9 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { M = 24, N = 40, K = 16, ROOM = 64 * 64 };
+enum { M = 24, N = 40, K = 16, ROOM = 64 * 64, MAX_OWNED = 4096 };
 
 static struct backend *be;
+static void *owned[MAX_OWNED]; /* what on_device() has taken */
+static int n_owned;
 
 /* Exact in bf16. */
 static double value_at(int64_t i) {
@@ -26,16 +28,21 @@ static void *on_device(enum dtype dtype, int64_t n, int64_t shift, double factor
     float f32[ROOM];
     uint16_t bf16[ROOM];
     void *p;
-    assert_true(n + shift <= ROOM);
+    assert_true(n + shift <= ROOM && n_owned < MAX_OWNED);
     for (int64_t i = 0; i < n; i++) {
         f32[i] = (float)(factor * value_at(i));
         bf16[i] = bf16_from_f32(f32[i]);
     }
-    assert_ok(cuda_alloc(be, ROOM * 4, &p)); /* freed with the process, as the device's memory is */
+    assert_ok(cuda_alloc(be, ROOM * 4, &p)); /* until release_owned() */
+    owned[n_owned++] = p;
     p = (char *)p + (size_t)shift * dtype_bytes(dtype);
     assert_ok(
         cuda_copy_in(be, p, dtype == DTYPE_F32 ? (void *)f32 : (void *)bf16, (size_t)n * dtype_bytes(dtype)));
     return p;
+}
+
+static void release_owned(void) {
+    while (n_owned > 0) cuda_release(be, owned[--n_owned]);
 }
 
 static void to_host(enum dtype dtype, const void *p, int64_t n, float *out) {
@@ -120,8 +127,10 @@ static void products_against_loops(void **state) {
 static void timed_algorithms(void **state) {
     (void)state;
     struct backend *untimed = be;
+    release_owned();
     assert_ok(cuda_backend_open(0, true, &be));
     check_all_products();
+    release_owned();
     cuda_backend_close(be);
     be = untimed;
 }
@@ -299,6 +308,7 @@ static int close_backend(void **state) {
     (void)state;
     for (int i = 0; i < n_descs; i++) cublasLtMatmulDescDestroy(descs[i]);
     for (int i = 0; i < n_layouts; i++) cublasLtMatrixLayoutDestroy(layouts[i]);
+    release_owned();
     cuda_backend_close(be);
     return 0;
 }

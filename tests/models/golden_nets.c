@@ -240,14 +240,17 @@ static void checking_cpu(void **state) {
     cpu_backend_close(inner);
 }
 
-/* The GPU's kernels, run on the CPU. */
+/* The GPU's kernels, run on the CPU, in several orders. */
 static void cuda(void **state) {
     (void)state;
     const struct cuda_plugin *twin = cuda_twin();
     if (!twin) skip();
     struct golden_backend b = {.ops = twin->ops};
     assert_ok(twin->backend_open(0, false, &b.be));
-    golden_net_each(b, check_case);
+    for (int n = 0; n < TWIN_SEEDS; n++) {
+        cuda_twin_seed(n);
+        golden_net_each(b, check_case);
+    }
     twin->backend_close(b.be);
 }
 

@@ -186,7 +186,7 @@ static void golden_optimisers(void **state) {
     struct tables tables;
     tables_open(&tables);
     const hid_t file = golden_open("optim.h5");
-    golden_walk(file, "/", check_case, &tables);
+    for (int n = 0; tables_order(&tables, n); n++) golden_walk(file, "/", check_case, &tables);
     H5Fclose(file);
     tables_close(&tables);
     assert_true(n_cases > 0);
@@ -210,22 +210,24 @@ static void check_clipping(struct table *t, const double *values, int64_t n, flo
     table_release(t);
 }
 
+static void clipping_of(struct table *t, double many[1003]) {
+    check_clipping(t, (double[]){3.0, 4.0}, 2, 1.0f, 1.0 / (5.0 + 1e-6), 0);
+    check_clipping(t, (double[]){3.0, 4.0}, 2, 6.0f, 1.0, 0);
+    check_clipping(t, (double[]){3.0, 4.0}, 2, 0.0f, 1.0, 0); /* no clipping asked for */
+    check_clipping(t, (double[]){0.0}, 1, 1.0f, 1.0, 0);
+    check_clipping(t, many, 1003, 2.0f, 2.0 / (sqrt(669.0) + 1e-6), 0);
+    check_clipping(t, (double[]){1.0, (double)NAN, 2.0}, 3, 1.0f, 0.0, 1);
+    check_clipping(t, (double[]){1.0, 2.0, -(double)INFINITY}, 3, 1.0f, 0.0, 1);
+}
+
 static void clipping(void **state) {
     (void)state;
     struct tables tables;
     tables_open(&tables);
     double many[1003];
     for (int i = 0; i < 1003; i++) many[i] = i % 3 - 1;
-    for (int32_t i = 0; i < tables.n; i++) {
-        struct table *t = &tables.table[i];
-        check_clipping(t, (double[]){3.0, 4.0}, 2, 1.0f, 1.0 / (5.0 + 1e-6), 0);
-        check_clipping(t, (double[]){3.0, 4.0}, 2, 6.0f, 1.0, 0);
-        check_clipping(t, (double[]){3.0, 4.0}, 2, 0.0f, 1.0, 0); /* no clipping asked for */
-        check_clipping(t, (double[]){0.0}, 1, 1.0f, 1.0, 0);
-        check_clipping(t, many, 1003, 2.0f, 2.0 / (sqrt(669.0) + 1e-6), 0);
-        check_clipping(t, (double[]){1.0, (double)NAN, 2.0}, 3, 1.0f, 0.0, 1);
-        check_clipping(t, (double[]){1.0, 2.0, -(double)INFINITY}, 3, 1.0f, 0.0, 1);
-    }
+    for (int n = 0; tables_order(&tables, n); n++)
+        for (int32_t i = 0; i < tables.n; i++) clipping_of(&tables.table[i], many);
     tables_close(&tables);
 }
 

@@ -39,6 +39,8 @@ status_t device_start(int *argc, char ***argv, struct comm **world) {
         exit(77);
     }
     TRY(comm_start(argc, argv, world));
+    cuda_twin_seed(16 * comm_size(*world) +
+                   comm_rank(*world)); /* every rank and every number of ranks its own order */
     TRY(plugin->backend_open(0, false, &be));
     return plugin->comm_open(*world, be);
 }

@@ -18,7 +18,9 @@ struct table {
     const char *label;
     const struct ops *ops;
     struct backend *be;
-    bool in_double; /* ops_ref_double: fp32 storage is double */
+    bool in_double;           /* ops_ref_double: fp32 storage is double */
+    void (*set_order)(int n); /* not NULL: work may be done in this many orders, which give the same bits */
+    int n_orders;
     void *owned[TABLE_MAX_OWNED];
     int32_t n_owned;
 };
@@ -68,7 +70,11 @@ struct tensor *case_find(struct op_case *c, const char *name); /* an input, mark
 struct tensor *case_need(struct op_case *c, const char *name); /* the same, fails the test without it */
 const struct tensor *case_output(const struct op_case *c, const char *name); /* NULL: none */
 
-/* Run it; earlier outputs are dropped. Fails the test for an operation that it does not know. */
+/* Run it, in every order of the table; earlier outputs are dropped. Fails the test for an operation that it
+ * does not know, and where two orders give different bits. */
 void case_run(struct table *t, enum dtype dtype, struct op_case *c);
+
+/* Run it once more: fails the test where an output has other bits than before. */
+void case_run_again(struct table *t, enum dtype dtype, struct op_case *c);
 
 #endif

@@ -33,7 +33,17 @@ void tables_open(struct tables *out) {
     struct backend *cuda;
     if (getenv("DEBUG_LOG")) log_set_level(LOG_DEBUG);
     assert_ok(twin->backend_open(0, getenv("AUTOTUNE") != NULL, &cuda));
-    out->table[out->n++] = table_of("cuda on the CPU", twin->ops, cuda);
+    struct table *t = &out->table[out->n++];
+    *t = table_of("cuda on the CPU", twin->ops, cuda);
+    t->set_order = cuda_twin_seed;
+    t->n_orders = TWIN_SEEDS;
+}
+
+bool tables_order(struct tables *tables, int n) {
+    if (tables->n <= TABLE_CUDA) return n == 0;
+    const struct table *t = &tables->table[TABLE_CUDA];
+    if (n < t->n_orders) t->set_order(n);
+    return n < t->n_orders;
 }
 
 void tables_close(struct tables *tables) {

@@ -1,5 +1,5 @@
 /* The tables under test, opened: the plain loops, the CPU's, both behind the checks, and the GPU's with its
- * kernels on the CPU. */
+ * kernels on the CPU, whose cases run in TWIN_SEEDS orders. */
 #ifndef TESTS_SUPPORT_TABLES_H
 #define TESTS_SUPPORT_TABLES_H
 
@@ -22,6 +22,9 @@ struct tables {
 };
 
 void tables_open(struct tables *out);
+/* From here on the table that has orders works in its n-th, from 0; false: it has no such order. Without one
+ * there is order 0 only. case_run() goes through all of them by itself. */
+bool tables_order(struct tables *tables, int n);
 /* Fails the test where a checking table found memory that was not released or was overrun. */
 void tables_close(struct tables *tables);
 
