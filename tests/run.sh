@@ -11,6 +11,7 @@
 # Each case prints one line; the last line is "N passed, N failed".
 set -u
 cd "$(dirname "$0")/.." || exit 2
+[ -n "${SAN:-}" ] && export MPIEXEC_TIMEOUT=1200 TRAIN_LIMIT=1200 # seconds a run: sanitizers are slow
 # shellcheck source=tests/support/mpi-env.sh
 . tests/support/mpi-env.sh
 long=""
