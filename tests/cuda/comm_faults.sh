@@ -3,6 +3,7 @@
 # operations in another order on one rank, a wrong count; and a rank that stops, stalls or is late, NCCL that reports an
 # error or never returns, each ends the whole run within its deadline with the right code and words.
 # LIMIT 400
+# shellcheck disable=SC2317 # functions that "beside" calls
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 if [ -z "${MARRS_CUDA_TWIN:-}" ]; then
@@ -39,10 +40,10 @@ wrong() { # WHAT WORDS TEST VARIABLE=VALUE...: the test must fail, and say so
 # A run of two ranks with a fault of rank 1 in the first steps: ends in time, with this code, and says this.
 ends() { # CODE WORDS FAULT
     local begin=$SECONDS got dir=fault$case
-    NCCL_MPI_FAULT=$3 train "$dir" 2 "${small[@]}" device=cuda-emulated comm.deadline_s=$deadline_s comm.startup_deadline_s=60 \
+    NCCL_MPI_FAULT=$3 train "$dir" 2 "${small[@]}" device=cuda-emulated comm.deadline_s="$deadline_s" comm.startup_deadline_s=60 \
         cotrain.warmup.steps=1 cotrain.evaluate_every=1000 distil.steps=0
     got=$?
-    if [ $got != "$1" ] || ! grep -qE -- "$2" "$work/$dir.log"; then
+    if [ "$got" != "$1" ] || ! grep -qE -- "$2" "$work/$dir.log"; then
         fail "fault $3: status $got, expected $1 and '$2':"
         tail -n 10 "$work/$dir.log"
     fi

@@ -68,7 +68,8 @@ static void add_tables(const struct window_attention *a, const struct scratch *s
         const int64_t head = i % a->heads, entry = i / a->heads;
         const float *sums = s->dtable + (head * rows + entry / columns) * padded + entry % columns;
         float sum = 0;
-        for (int32_t p = 0; p < n_parts; p++) sum += sums[p * s->table_elem];
+        for (int32_t p = 0; p < n_parts; p++)
+            sum += sums[p * s->table_elem]; // NOLINT(clang-analyzer-core.NullDereference): scratch is given
         dtable[i] += sum;
     }
 }

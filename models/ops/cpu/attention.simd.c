@@ -55,7 +55,7 @@ static void transpose(const struct window *w, const float *in, float *out) {
 
 /* Hand out this part's buffer. */
 static struct f32_window window_start(const struct attention_arguments *args, int32_t part) {
-    struct f32_window f;
+    struct f32_window f = {0};
     struct window *w = &f.w;
     float *at_ = window_sizes(w, args, part);
     int64_t ld = w->l * w->dp, dl = w->dp * w->lp, ll = w->l * w->lp;
