@@ -6,10 +6,6 @@
 # shellcheck disable=SC2317 # functions that "beside" calls
 set -u
 cd "$(dirname "$0")/../.." || exit 2
-if [ -z "${MARRS_CUDA_TWIN:-}" ]; then
-    echo "the GPU plugin's twin was not built"
-    exit 77
-fi
 . tests/support/short-run.sh
 . tests/support/emulated-run.sh
 

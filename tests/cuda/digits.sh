@@ -1,16 +1,11 @@
 #!/usr/bin/env bash
 # The digits demo, cut down to some steps of small networks, on emulated GPUs, each run with its own order of streams and
-# blocks: every loss of 1, 2, 3 and 8 ranks, of
-# groups of 5 + 3 and with a sharded optimiser equals that of the CPU to 1e-4.
+# blocks: every loss of 1, 2, 3 and 8 ranks, of groups of 5 + 3 and with a sharded optimiser equals that of the CPU to
+# 1e-4.
 # LIMIT 400
 set -u
 cd "$(dirname "$0")/../.." || exit 2
-if [ -z "${MARRS_CUDA_TWIN:-}" ]; then
-    echo "the GPU plugin's twin was not built"
-    exit 77
-fi
 . tests/support/short-run.sh
-
 . tests/support/emulated-run.sh
 LEAST_NUMBERS=30
 

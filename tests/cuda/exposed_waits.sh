@@ -5,10 +5,6 @@
 # LIMIT 200
 set -u
 cd "$(dirname "$0")/../.." || exit 2
-if [ -z "${MARRS_CUDA_TWIN:-}" ]; then
-    echo "the GPU plugin's twin was not built"
-    exit 77
-fi
 . tests/support/short-run.sh
 . tests/support/emulated-run.sh
 

@@ -3,10 +3,6 @@
 # LIMIT 240
 set -u
 cd "$(dirname "$0")/../.." || exit 2
-if [ -z "${MARRS_CUDA_TWIN:-}" ]; then
-    echo "the GPU plugin's twin was not built"
-    exit 77
-fi
 . tests/support/short-run.sh
 . tests/support/emulated-run.sh
 tiny=(configs/digits.yaml "${small[@]}" "stages=[cotrain]" cotrain.batch.source=4 cotrain.batch.labelled=4 cotrain.batch.unlabelled=4)

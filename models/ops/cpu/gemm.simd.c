@@ -142,7 +142,7 @@ struct tile_out {
     void *c;
     int64_t ld; /* bytes */
     const float *bias;
-    const char *columns; /* of a tile that packs: where its columns lie, columns_ld bytes a step apart */
+    const uint32_t *columns; /* of a tile that packs: where its columns lie, columns_ld words a step apart */
     int64_t columns_ld;
 };
 
@@ -169,7 +169,7 @@ enum tile_kind { TILE_PACKED, TILE_APART, TILE_PACKS };
 INLINE void tile(const int rows, const enum tile_kind kind, int64_t words, const uint32_t *a, int64_t ld,
                  uint32_t *b, const struct tile_out *o, const enum dtype type) {
     const bool apart = kind == TILE_APART;
-    const char *columns = o->columns;
+    const uint32_t *columns = o->columns;
     const char *rows_at[4] = {(const char *)a, (const char *)a + 4 * ld, (const char *)a + 8 * ld,
                               (const char *)a + 12 * ld};
     vf s[GEMM_ROWS][2];
@@ -180,17 +180,17 @@ INLINE void tile(const int rows, const enum tile_kind kind, int64_t words, const
     for (int64_t i = 0; i < words; i++) {
         vu b0, b1;
         if (kind == TILE_PACKS) {
-            memcpy(&b0, columns, sizeof b0);
-            memcpy(&b1, columns + 64, sizeof b1);
+            b0 = w_load(columns);
+            b1 = w_load(columns + 16);
             /* To the second cache: rows of B a power of two apart would push each other out of the first. */
             __builtin_prefetch(columns + FAR_AHEAD * o->columns_ld, 0, 2);
-            __builtin_prefetch(columns + FAR_AHEAD * o->columns_ld + 64, 0, 2);
+            __builtin_prefetch(columns + FAR_AHEAD * o->columns_ld + 16, 0, 2);
             columns += o->columns_ld;
             w_store(b + i * GEMM_COLUMNS, b0);
             w_store(b + i * GEMM_COLUMNS + 16, b1);
         } else {
-            memcpy(&b0, b + i * GEMM_COLUMNS, sizeof b0);
-            memcpy(&b1, b + i * GEMM_COLUMNS + 16, sizeof b1);
+            b0 = w_load(b + i * GEMM_COLUMNS);
+            b1 = w_load(b + i * GEMM_COLUMNS + 16);
             __builtin_prefetch(b + (i + AHEAD) * GEMM_COLUMNS);
             __builtin_prefetch(b + (i + AHEAD) * GEMM_COLUMNS + 16);
         }
@@ -370,8 +370,8 @@ static void column(const struct job *j, uint32_t *b, int64_t panel) {
             tile_fn *tile_of_rows = j->tiles[n_rows];
             if (p == j->first && j->pack) {
                 tile_of_rows = n_rows == 13 ? tile_f32_13_TILE_PACKS : tile_f32_14_TILE_PACKS;
-                o.columns = at(a->b, (j->k0 + k) * a->ldb + n0, DTYPE_F32);
-                o.columns_ld = a->ldb * 4;
+                o.columns = (const uint32_t *)a->b + (j->k0 + k) * a->ldb + n0;
+                o.columns_ld = a->ldb;
             }
             if (g->apart)
                 j->tiles[n_rows + 2](n_words, at(a->a, row * a->lda + j->k0 + k, a->type), ld,
